@@ -1,0 +1,223 @@
+"""Ray, started and stopped on purpose: the only file of this room that imports it.
+
+A local run gets a Ray of its own that listens on the loopback interface alone, has no dashboard, asks for a token (a
+random one per run: another user of the machine can reach loopback, and whoever reaches Ray can run code) and leaves its
+logs in the run directory. Joining an existing cluster is refused unless the user brings that cluster's token.
+
+Whatever a phase does, leaving `session` ends every process that Ray started for it; they are known by their ids.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from launch.config import ClusterConfig
+
+# Read by Ray when it is imported or when it starts its daemons, so set before either.
+_LOOPBACK_ENVIRONMENT = {
+    # Ray binds to the node's address; with multi-node clusters off that address is 127.0.0.1 on every system.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+# Inherited by every process of the run: no hub is asked, and libraries keep quiet in the log files.
+_WORKER_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "VLLM_LOGGING_LEVEL": "WARNING"}
+_STOP_S = 10.0
+
+
+class ClusterError(RuntimeError):
+    """Ray did not start, or may not be joined."""
+
+
+@contextlib.contextmanager
+def session(config: ClusterConfig, *, log_dir: Path) -> Iterator[None]:
+    """Ray for the duration of the block. Ends all of its processes on the way out, whatever the way."""
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    temporary = Path(tempfile.mkdtemp(prefix="ponder-ray-"))  # short: Ray's socket paths must stay below 107 bytes
+    try:
+        _start(config, temporary)
+        yield
+    finally:
+        with _interrupts_wait():
+            _stop(before)
+            _keep_logs(temporary, log_dir)
+
+
+def run_isolated(
+    function: Callable[..., Any],
+    *args: Any,
+    num_threads: int,
+    on_progress: Callable[[Any], None] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Run `function` in a process of its own and return what it returns; the process, and its memory, is gone afterwards.
+
+    With `on_progress` the function is called with a keyword `progress`: a callable whose argument, any picklable value,
+    is handed to `on_progress` here, in order. An exception of the function is raised here as itself.
+    """
+    import ray
+
+    environment = {"OMP_NUM_THREADS": str(num_threads), "MKL_NUM_THREADS": str(num_threads)}
+    task = ray.remote(num_returns="streaming", max_retries=0, max_calls=1, num_cpus=0)(_stream)
+    stream = task.options(runtime_env={"env_vars": environment}).remote(function, args, kwargs, on_progress is not None)
+    try:
+        for reference in stream:
+            kind, value = ray.get(reference)
+            if kind == "result":
+                return value
+            if on_progress is not None:
+                on_progress(value)
+    except ray.exceptions.RayTaskError as error:
+        raise original(error) from error
+    except ray.exceptions.WorkerCrashedError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise ClusterError(
+            f"the process that ran {name} died; out of memory is the usual reason, and its log in logs/ray says more"
+        ) from error
+    raise AssertionError("an isolated task always ends with a result or an exception")
+
+
+def original(error: BaseException) -> BaseException:
+    """The exception a Ray task or actor raised, without Ray's wrapper; any other exception as it is."""
+    import ray
+
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):
+        return error.cause
+    return error
+
+
+def probe_start(num_cpus: int) -> str:
+    """Start Ray, run one task, stop it; for `ponder doctor`. Returns the addresses it listened on."""
+    with tempfile.TemporaryDirectory(prefix="ponder-doctor-") as directory:
+        with session(ClusterConfig(num_cpus=num_cpus), log_dir=Path(directory)):
+            if run_isolated(abs, -1, num_threads=1) != 1:
+                raise ClusterError("a Ray task returned a wrong result")
+            hosts = {
+                connection.laddr.ip.removeprefix("::ffff:")
+                for process in psutil.Process().children(recursive=True)
+                for connection in process.net_connections()
+                if connection.status == psutil.CONN_LISTEN
+            }
+    if outside := hosts - {"127.0.0.1", "::1"}:
+        raise ClusterError(f"Ray listens on {', '.join(sorted(outside))}, not only on the loopback interface")
+    return ", ".join(sorted(hosts))
+
+
+def _stream(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], reports: bool
+) -> Generator[tuple[str, Any], None, None]:
+    """Runs in the Ray task: progress values as they come, then the result."""
+    if not reports:
+        yield "result", function(*args, **kwargs)
+        return
+    box: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            box.put(("result", function(*args, progress=lambda value: box.put(("progress", value)), **kwargs)))
+        except BaseException as error:  # noqa: BLE001 - a thread's boundary: raised again in the task's own thread
+            box.put(("error", error))
+
+    threading.Thread(target=work, name="isolated", daemon=True).start()
+    while True:
+        kind, value = box.get()
+        if kind == "error":
+            raise value
+        yield kind, value
+        if kind == "result":
+            return
+
+
+def _start(config: ClusterConfig, temporary: Path) -> None:
+    os.environ.update(_WORKER_ENVIRONMENT)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if config.address == "local":
+        os.environ.update(_LOOPBACK_ENVIRONMENT)
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        options: dict[str, Any] = {
+            "num_cpus": config.num_cpus,
+            "object_store_memory": int(config.object_store_gib * 2**30),
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": str(temporary),
+        }
+    else:
+        _require_token(config.address)
+        options = {}
+    import ray  # after the environment is set: Ray reads it on import
+
+    try:
+        ray.init(
+            address=config.address,
+            log_to_driver=False,
+            configure_logging=False,
+            logging_level="ERROR",
+            **options,
+        )
+    except Exception as error:  # Ray raises many kinds here; all mean the same to the user
+        raise ClusterError(
+            f"Ray ({config.address}) did not start: {error}. `ponder doctor` checks memory, disk and loopback"
+        ) from error
+
+
+def _require_token(address: str) -> None:
+    default = Path.home() / ".ray" / "auth_token"
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or default.is_file():
+        return
+    raise ClusterError(
+        f"cluster.address is {address!r} and no token is set: a cluster that others can reach is joined only with token "
+        f"authentication. Put its token into RAY_AUTH_TOKEN or {default}"
+    )
+
+
+def _stop(before: set[int]) -> None:
+    import ray
+
+    # Listed before the shutdown: a worker whose raylet is gone is no descendant of ours any more.
+    ours = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
+    ray.shutdown()
+    os.environ.pop("RAY_AUTH_TOKEN", None)
+    _, alive = psutil.wait_procs(ours, timeout=_STOP_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=_STOP_S)
+
+
+def _keep_logs(temporary: Path, log_dir: Path) -> None:
+    """Move what the workers and daemons wrote into the run directory, without empty files, and drop the rest."""
+    target = log_dir / "ray"
+    for source in sorted(temporary.glob("session_*/logs/**/*")):
+        if source.is_symlink() or not source.is_file() or source.stat().st_size == 0:
+            continue
+        if any(part.is_symlink() for part in source.parents if part != temporary):
+            continue  # session_latest repeats the session itself
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target / source.name)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """A second Ctrl-C during the shutdown would leave processes behind, so it waits until the shutdown is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

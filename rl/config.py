@@ -1,0 +1,153 @@
+"""Settings of the training loop: buffer, sampling, credit, evaluation, loop. The learner's own are in `rl/learner/config.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+_SETTINGS = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class BufferConfig(BaseModel):
+    """How far generation may run ahead of training."""
+
+    model_config = _SETTINGS
+
+    max_lag: int = Field(default=0, ge=0, le=64)
+    """Largest number of batches published between sampling a group and training on it; 0 is the synchronous algorithm."""
+
+
+class SamplingConfig(BaseModel):
+    """Which groups may train, and what happens when one may not."""
+
+    model_config = _SETTINGS
+
+    judge_on: Literal["outcome", "final_reward", "off"] = "outcome"
+    """What must vary inside a group for it to train: right against wrong, the reward with its shaping terms, or nothing."""
+
+    min_judged: int = Field(default=2, ge=2)
+    """Judged siblings below which a group is dropped; a group baseline needs at least two."""
+
+    on_drop: Literal["shrink", "replace"] = "shrink"
+    """A dropped group makes its batch smaller, or gives its slot in the same step to a fresh task."""
+
+    max_refills: int = Field(default=0, ge=0, le=64)
+    """Fresh tasks that one slot may be given, after which a drop shrinks the batch; only with on_drop = "replace"."""
+
+    @model_validator(mode="after")
+    def _refills_fit_the_rule(self) -> SamplingConfig:
+        if (self.on_drop == "replace") != (self.max_refills > 0):
+            raise ValueError(
+                f"max_refills counts replacements, so it must be >= 1 with on_drop = 'replace' and 0 with 'shrink'; got "
+                f"on_drop = {self.on_drop!r} and max_refills = {self.max_refills}"
+            )
+        return self
+
+
+class ProcessCredit(BaseModel):
+    """The step term that is added to the outcome advantage, token by token."""
+
+    model_config = _SETTINGS
+
+    weight: float = Field(gt=0, le=1)
+    """Advantage per unit of step score above the group's mean step score; at most 1, so that the outcome leads."""
+
+    cap: PositiveFloat = 0.5
+    """Largest absolute value of the step term, in units of advantage."""
+
+    on_all_wrong: bool = False
+    """Also apply the term to groups without a single right answer, where it would be the only signal."""
+
+
+class GrpoCredit(BaseModel):
+    """Group-relative advantage divided by the group's standard deviation."""
+
+    model_config = _SETTINGS
+
+    type: Literal["grpo"] = "grpo"
+    """Selects this rule."""
+
+    epsilon: PositiveFloat = 1e-6
+    """Added to the standard deviation, so that a group without variance divides by something."""
+
+    process: ProcessCredit | None = None
+    """Step term, or none for outcome credit alone."""
+
+
+class DrGrpoCredit(BaseModel):
+    """Group-relative advantage without the division by the standard deviation."""
+
+    model_config = _SETTINGS
+
+    type: Literal["dr_grpo"] = "dr_grpo"
+    """Selects this rule."""
+
+    process: ProcessCredit | None = None
+    """Step term, or none for outcome credit alone."""
+
+
+CreditConfig = Annotated[GrpoCredit | DrGrpoCredit, Field(discriminator="type")]
+
+
+class EvaluateConfig(BaseModel):
+    """How held-out tasks are evaluated, once per effort and decoding mode."""
+
+    model_config = _SETTINGS
+
+    num_tasks: PositiveInt | None = None
+    """Held-out tasks used, the first ones of the split; none means all."""
+
+    sampled: bool = True
+    """Evaluate with one sampled answer per task."""
+
+    temperature: PositiveFloat = 1.0
+    """Temperature of the sampled answers."""
+
+    greedy: bool = True
+    """Evaluate with one greedy answer per task."""
+
+    seed: int = Field(default=0, ge=0)
+    """Seed of the sampled answers, equal at every evaluation so that two of them differ by the weights alone."""
+
+    max_concurrent: PositiveInt = 1024
+    """Evaluation jobs under way at once."""
+
+    at_start: bool = True
+    """Evaluate before the first step of a new run."""
+
+    at_end: bool = True
+    """Evaluate after the last step."""
+
+    @model_validator(mode="after")
+    def _has_a_mode(self) -> EvaluateConfig:
+        if not (self.sampled or self.greedy):
+            raise ValueError("evaluation needs at least one of sampled = true and greedy = true, got neither")
+        return self
+
+
+class LoopConfig(BaseModel):
+    """Length and rhythm of a run, and when it gives up."""
+
+    model_config = _SETTINGS
+
+    num_steps: PositiveInt
+    """Batches to train on."""
+
+    groups_per_step: PositiveInt
+    """Groups admitted to one batch; dropped ones count."""
+
+    eval_every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0 leaves only those at the start and the end."""
+
+    checkpoint_every: int = Field(default=0, ge=0)
+    """Steps between checkpoints; 0 leaves only the one written when the run ends or is interrupted."""
+
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints kept; older ones are deleted once a newer one is whole."""
+
+    drought_limit: PositiveInt = 512
+    """Groups in a row without a training signal after which the run ends, with the reasons counted."""
+
+    wait_deadline_s: PositiveFloat = 1800.0
+    """Seconds that any one wait of the loop may last before the run ends and names it."""

@@ -1,0 +1,124 @@
+"""What the training loop needs from other rooms, as Protocols owned by their consumer.
+
+`launch/build.py` hands in objects that satisfy these; tests hand in fakes from `tests/fakes.py`. The driver process
+loads no torch, so nothing here may mention a tensor: arrays are numpy, weights stay opaque.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rl.batch import StepResult, TrainingBatch
+from rollout.schema import Float32Array, Group, Job, Metric, Outcome, ScoredGroup, StepScores, Task, TokenBudget
+
+State = Mapping[str, Any]  # JSON-serializable: numbers, strings, lists, mappings
+
+
+class Generator(Protocol):
+    """A pool of engines."""
+
+    async def generate(self, job: Job) -> Group:
+        """Run one job to a group of `job.num_siblings` trajectories in sibling order.
+
+        A sibling that could not be generated is a trajectory with finish ERROR or PROMPT_TOO_LONG, never a missing one.
+        """
+        ...
+
+
+class Judge(Protocol):
+    """The verifier service."""
+
+    async def judge(self, group: Group) -> tuple[Outcome, ...]:
+        """Verdicts in sibling order. A service failure is an unjudged outcome, never an exception or a zero."""
+        ...
+
+
+class StepScorer(Protocol):
+    """The process-reward service: exact checker today, learned models through the same port."""
+
+    async def score(self, group: Group) -> tuple[StepScores | None, ...]:
+        """Step scores in sibling order; None where the service failed on that trajectory."""
+        ...
+
+
+class Shaper(Protocol):
+    """A reward term computed from a whole (task, effort) group, such as a length reward. Pure."""
+
+    name: str
+
+    def __call__(self, group: Group, outcomes: Sequence[Outcome]) -> Mapping[str, Float32Array]:
+        """One [G] array per named component; the driver adds them to the outcome score. NaN never appears."""
+        ...
+
+
+class Credit(Protocol):
+    """Map from a scored group to per-token advantages. Pure."""
+
+    name: str
+
+    def __call__(self, scored: ScoredGroup) -> tuple[Float32Array | None, ...]:
+        """One [L] array per sibling, zero at unsampled tokens; None for an unjudged sibling, which is not trained on."""
+        ...
+
+
+class TaskSampler(Protocol):
+    """Which task next."""
+
+    def next(self) -> Task: ...
+
+    def observe(self, scored: ScoredGroup) -> None: ...
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+    def metrics(self) -> list[Metric]: ...
+
+
+class EffortMix(Protocol):
+    """Which budget the next job gets."""
+
+    def next(self, step: int) -> TokenBudget: ...
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+
+class Gate(Protocol):
+    """May this group train? Policies see binary outcomes, never shaped reward."""
+
+    def reject(self, scored: ScoredGroup) -> str | None:
+        """The reason for dropping the group, or None to admit it."""
+        ...
+
+    def observe(self, scored: ScoredGroup, reason: str | None) -> None: ...
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+    def metrics(self) -> list[Metric]: ...
+
+
+class Learner(Protocol):
+    """All learner ranks behind one object."""
+
+    async def step(self, batch: TrainingBatch) -> StepResult:
+        """Update the weights once per optimizer step in the batch. Raises on a non-finite loss, before the update."""
+        ...
+
+    async def save(self, path: str) -> None:
+        """Write model (Hugging Face format under `path/model`), optimizer, schedule and RNG state below `path`."""
+        ...
+
+    async def load(self, path: str) -> None: ...
+
+
+class WeightSync(Protocol):
+    """Moves the learner's weights to every engine and proves that they arrived."""
+
+    async def publish(self, version: int) -> list[Metric]:
+        """Return when every engine has proved that it serves `version`; raise SyncMismatchError otherwise."""
+        ...
