@@ -63,7 +63,8 @@ def run_isolated(
     on_progress: Callable[[Any], None] | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Run `function` in a process of its own and return what it returns; the process, and its memory, is gone afterwards.
+    """Run `function` in a process of its own and return what it returns; the process, and its memory, is gone
+    afterwards.
 
     With `on_progress` the function is called with a keyword `progress`: a callable whose argument, any picklable value,
     is handed to `on_progress` here, in order. An exception of the function is raised here as itself.
@@ -101,16 +102,18 @@ def original(error: BaseException) -> BaseException:
 
 def probe_start(num_cpus: int) -> str:
     """Start Ray, run one task, stop it; for `ponder doctor`. Returns the addresses it listened on."""
-    with tempfile.TemporaryDirectory(prefix="ponder-doctor-") as directory:
-        with session(ClusterConfig(num_cpus=num_cpus), log_dir=Path(directory)):
-            if run_isolated(abs, -1, num_threads=1) != 1:
-                raise ClusterError("a Ray task returned a wrong result")
-            hosts = {
-                connection.laddr.ip.removeprefix("::ffff:")
-                for process in psutil.Process().children(recursive=True)
-                for connection in process.net_connections()
-                if connection.status == psutil.CONN_LISTEN
-            }
+    with (
+        tempfile.TemporaryDirectory(prefix="ponder-doctor-") as directory,
+        session(ClusterConfig(num_cpus=num_cpus), log_dir=Path(directory)),
+    ):
+        if run_isolated(abs, -1, num_threads=1) != 1:
+            raise ClusterError("a Ray task returned a wrong result")
+        hosts = {
+            connection.laddr.ip.removeprefix("::ffff:")
+            for process in psutil.Process().children(recursive=True)
+            for connection in process.net_connections()
+            if connection.status == psutil.CONN_LISTEN
+        }
     if outside := hosts - {"127.0.0.1", "::1"}:
         raise ClusterError(f"Ray listens on {', '.join(sorted(outside))}, not only on the loopback interface")
     return ", ".join(sorted(hosts))
@@ -178,7 +181,8 @@ def _require_token(address: str) -> None:
     if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ or default.is_file():
         return
     raise ClusterError(
-        f"cluster.address is {address!r} and no token is set: a cluster that others can reach is joined only with token "
+        f"cluster.address is {address!r} and no token is set: a cluster that others can reach is joined only with "
+        f"token "
         f"authentication. Put its token into RAY_AUTH_TOKEN or {default}"
     )
 

@@ -2,7 +2,8 @@
 
 The figure is proportional set size (PSS): a page shared by k processes counts 1/k in each, so the sum over processes
 counts every page once. Adding up resident set sizes would count the libraries and Ray's object store once per process,
-several times too much. The kernel walks the page tables for it (about 10 ms per GiB), hence one sample every two seconds.
+several times too much. The kernel walks the page tables for it (about 10 ms per GiB), hence one sample every two
+seconds.
 """
 
 from __future__ import annotations

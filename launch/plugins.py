@@ -1,6 +1,7 @@
 """Where a name in a recipe becomes code: entry points, dotted paths and files, all through one door.
 
-A plugin is one Python object that keeps the contract of its group. It is found in one of three ways, tried in this order:
+A plugin is one Python object that keeps the contract of its group. It is found in one of three ways, tried in this
+order:
 
     a registered name   "math"                      an entry point of the group, ours or another package's
     a dotted path       "my_package.rewards:score"  imported as usual
@@ -25,10 +26,10 @@ CONTRACTS: Mapping[str, str] = MappingProxyType(
     {
         "ponder.verifiers": "a function `verify(sample: rewards.outcome.Sample) -> rollout.schema.Outcome`",
         "ponder.tasks": "a function `generate(*, num_tasks: int, seed: int, **params) -> list[rollout.schema.Task]`",
-        "ponder.steps": "a function that scores the steps of one trajectory, as `prm.actor` describes",
+        "ponder.steps": "a factory `start(settings, *, make_pool) -> rl.ports.StepScorer`",
         "ponder.shaping": "a factory `build(settings) -> rl.ports.Shaper`",
         "ponder.credit": "a factory `build(settings) -> rl.ports.Credit`",
-        "ponder.losses": "a loss function as `rl.losses` describes",
+        "ponder.losses": "a function of the shape `rl.losses.contract.LossFunction`",
     }
 )
 
@@ -122,7 +123,8 @@ def _not_found(group: str, name: str, names: Mapping[str, str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return (
-        f"{group}: no plugin called {name!r}{hint} Tried the registered names ({', '.join(sorted(names)) or 'none'}), and "
+        f"{group}: no plugin called {name!r}{hint} Tried the registered names "
+        f"({', '.join(sorted(names)) or 'none'}), and "
         f"it is neither a dotted path (package.module:attribute) nor a file (path/to/file.py:attribute). "
         f"A plugin of this group must export {CONTRACTS[group]}"
     )

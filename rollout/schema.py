@@ -97,7 +97,9 @@ class TokenBudget:
         if self.max_prompt_tokens < 1 or self.max_answer_tokens < 1:
             raise ValueError(f"effort {self.effort!r}: prompt and answer limits must be at least 1 token")
         if self.max_thinking_tokens is not None and self.max_thinking_tokens < 0:
-            raise ValueError(f"effort {self.effort!r}: max_thinking_tokens must be >= 0, got {self.max_thinking_tokens}")
+            raise ValueError(
+                f"effort {self.effort!r}: max_thinking_tokens must be >= 0, got {self.max_thinking_tokens}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,7 +343,9 @@ class ScoredGroup:
     def __post_init__(self) -> None:
         size = self.group.job.num_siblings
         if len(self.outcomes) != size or len(self.steps) != size:
-            raise ValueError(f"expected {size} outcomes and step scores, got {len(self.outcomes)} and {len(self.steps)}")
+            raise ValueError(
+                f"expected {size} outcomes and step scores, got {len(self.outcomes)} and {len(self.steps)}"
+            )
         for name, values in self.shaped.items():
             _checked(f"shaped[{name!r}]", values, np.float32, size)
 

@@ -1,7 +1,7 @@
 """The floor plan as failing tests: who may import what, and how large a thing may grow.
 
-import-linter (`lint-imports`, contracts in pyproject.toml) guards the doors between rooms. This file guards what it cannot
-express: heavy libraries only in the files that own them, ceilings on sizes, no dumping grounds.
+import-linter (`lint-imports`, contracts in pyproject.toml) guards the doors between rooms. This file guards what it
+cannot express: heavy libraries only in the files that own them, ceilings on sizes, no dumping grounds.
 """
 
 import ast

@@ -1,0 +1,52 @@
+"""Worked solutions for the cold start, drawn from tasks that carry demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rollout.schema import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """One worked solution: what to think and answer on `task` under `effort`."""
+
+    task: Task
+    effort: str
+    thinking: str
+    answer: str
+
+
+def draw_demonstrations(
+    tasks: Sequence[Task], *, mix: Mapping[str, float], num_draws: int, seed: int
+) -> Iterator[Demonstration]:
+    """Yield `num_draws` solutions: tasks in a seeded order, each used once before any is used again, efforts by `mix`.
+
+    A task offers its solutions as `meta["demonstrations"] = {effort: {"thinking", "answer"}}`. Raises ValueError at the
+    first task without one for the effort drawn, and when there is nothing to draw from.
+    """
+    if not tasks:
+        raise ValueError("the cold start needs tasks with worked solutions, got no task at all")
+    total = sum(mix.values())
+    if total <= 0:
+        raise ValueError(f"the mix must give at least one effort a positive share, got {dict(mix)}")
+    efforts = list(mix)
+    rng = np.random.default_rng([0, seed])
+    drawn = rng.choice(len(efforts), size=num_draws, p=np.array([mix[e] for e in efforts]) / total)
+    for start in range(0, num_draws, len(tasks)):
+        order = rng.permutation(len(tasks))
+        for offset, index in enumerate(order[: num_draws - start]):
+            yield _demonstration(tasks[index], efforts[drawn[start + offset]])
+
+
+def _demonstration(task: Task, effort: str) -> Demonstration:
+    shown = task.meta.get("demonstrations", {}).get(effort)
+    if shown is None:
+        raise ValueError(
+            f"task {task.key} (source {task.source!r}) has no worked solution for effort {effort!r}: give it one in "
+            'meta["demonstrations"], leave the effort out of sft.mix, or drop the [sft] section'
+        )
+    return Demonstration(task=task, effort=effort, thinking=shown["thinking"], answer=shown["answer"])

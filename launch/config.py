@@ -1,0 +1,289 @@
+"""The whole of a run's settings, and the rules that hold between sections.
+
+Each room owns its section; here they are put together and nothing is said twice. A rule that one section can check
+alone lives in that section. The rules below each say what is wrong, the values, and what to change.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from budgets.config import BudgetsConfig
+from prm.config import ExactPrmConfig, NoPrmConfig
+from rewards.config import RewardsConfig
+from rl.coldstart_config import SftConfig
+from rl.config import BufferConfig, DrGrpoCredit, EvaluateConfig, GrpoCredit, LoopConfig, SamplingConfig
+from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
+from rl.losses.config import LossConfig, PpoClip
+from rollout.config import FormatConfig, RolloutConfig, TasksConfig
+
+# Head sizes that vLLM's CPU attention is compiled for; its GPU kernels take all of them as well.
+ENGINE_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+
+_SETTINGS = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RunSection(BaseModel):
+    """What the run is called, where it is kept, and its seed."""
+
+    model_config = _SETTINGS
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "run"
+    """Name of the run and of its directory; a second run of that name gets `-2` appended."""
+
+    dir: Annotated[str, Field(min_length=1)] = "runs"
+    """Directory that holds the run directories."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of everything random: initial weights, tasks and their split, their order, efforts, sampling."""
+
+
+class PathModel(BaseModel):
+    """A model that exists."""
+
+    model_config = _SETTINGS
+
+    type: Literal["path"] = "path"
+    """Selects a Hugging Face model directory."""
+
+    path: Annotated[str, Field(min_length=1)]
+    """The directory: configuration, weights and tokenizer. Nothing is downloaded."""
+
+
+class PluginSection(BaseModel):
+    """A part of one's own in the place of a built-in one."""
+
+    model_config = _SETTINGS
+
+    type: Literal["plugin"]
+    """Selects a plugin."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Registered name, dotted path (package.module:attribute) or file (path/to/file.py:attribute)."""
+
+    params: dict[str, Any] = {}
+    """Settings that the plugin is called with."""
+
+
+CreditSection = Annotated[GrpoCredit | DrGrpoCredit | PluginSection, Field(discriminator="type")]
+PrmSection = Annotated[NoPrmConfig | ExactPrmConfig | PluginSection, Field(discriminator="type")]
+ModelConfig = Annotated[PathModel | ScratchModel, Field(discriminator="type")]
+
+
+class ClusterConfig(BaseModel):
+    """The Ray that the services run in."""
+
+    model_config = _SETTINGS
+
+    address: Annotated[str, Field(min_length=1)] = "local"
+    """`local` starts a Ray for this run on loopback; `host:port` joins a running one and needs its token."""
+
+    num_cpus: PositiveInt = 2
+    """Cores that the run may count on."""
+
+    object_store_gib: Annotated[float, Field(ge=0.08)] = 0.5
+    """Shared memory for weights and groups on their way between processes; a publish needs the model's size."""
+
+    start_deadline_s: PositiveFloat = 300.0
+    """Seconds that engines, learner and services may take to start."""
+
+
+class RunConfig(BaseModel):
+    """One run. A recipe is this, in TOML."""
+
+    model_config = _SETTINGS
+
+    run: RunSection = RunSection()
+    """Name, place and seed."""
+
+    model: ModelConfig
+    """The policy: an existing model directory, or a small one built from a configuration."""
+
+    format: FormatConfig = FormatConfig()
+    """How thinking is marked in what the model reads and writes."""
+
+    tasks: TasksConfig
+    """Where training and held-out tasks come from."""
+
+    rollout: RolloutConfig
+    """Engines and sampling."""
+
+    budgets: BudgetsConfig
+    """Efforts, their limits and mix, and length shaping."""
+
+    rewards: RewardsConfig = RewardsConfig()
+    """The verifier service."""
+
+    prm: PrmSection = NoPrmConfig()
+    """The process-reward service."""
+
+    credit: CreditSection = GrpoCredit()
+    """From scores to per-token advantages."""
+
+    loss: LossConfig = PpoClip()
+    """The policy loss."""
+
+    learner: LearnerConfig = LearnerConfig()
+    """Optimizer, precision and processes of the learner."""
+
+    sampling: SamplingConfig = SamplingConfig()
+    """Which groups may train."""
+
+    buffer: BufferConfig = BufferConfig()
+    """How far generation may run ahead of training."""
+
+    loop: LoopConfig
+    """Length and rhythm of training."""
+
+    sft: SftConfig | None = None
+    """Cold start on worked solutions before training; left out means none."""
+
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Held-out evaluation."""
+
+    cluster: ClusterConfig = ClusterConfig()
+    """The Ray that the services run in."""
+
+    @model_validator(mode="after")
+    def _sections_fit_together(self) -> Self:
+        _groups_have_a_signal(self)
+        _sequences_fit(self)
+        _efforts_are_known(self)
+        _process_credit_has_scores(self)
+        _enough_is_held_out(self)
+        if isinstance(self.model, ScratchModel):
+            _scratch_model_serves(self, self.model)
+        return self
+
+    def warnings(self) -> list[str]:
+        """What will run, but probably not as wished: rule, value, remedy."""
+        cores = self.cluster.num_cpus
+        ranks, engines = self.learner, self.rollout
+        found = []
+        if (count := ranks.num_ranks * ranks.threads_per_rank) > cores and ranks.device == "cpu":
+            found.append(
+                f"learner.num_ranks x learner.threads_per_rank = {count} threads share cluster.num_cpus = {cores} "
+                f"cores and "
+                f"slow each other down; lower one of the two"
+            )
+        if (count := engines.num_engines * engines.threads_per_engine) > cores and engines.device == "cpu":
+            found.append(
+                f"rollout.num_engines x rollout.threads_per_engine = {count} threads share cluster.num_cpus = "
+                f"{cores} cores "
+                f"and slow each other down; lower one of the two"
+            )
+        if engines.dtype != ranks.dtype:
+            found.append(
+                f"rollout.dtype = {engines.dtype} and learner.dtype = {ranks.dtype} give a token different "
+                f"probabilities; set them equal"
+            )
+        if engines.top_p < 1 or engines.top_k > 0:
+            found.append(
+                f"rollout.top_p = {engines.top_p} and top_k = {engines.top_k} sample from another distribution than "
+                f"the "
+                f"learner trains; 1.0 and 0 keep them equal"
+            )
+        if self.budgets.phases and self.budgets.phases[-1].until_step >= self.loop.num_steps:
+            found.append(
+                f"budgets.phases last until step {self.budgets.phases[-1].until_step} and loop.num_steps is "
+                f"{self.loop.num_steps}, so the efforts' own weights are never used; lower until_step or train longer"
+            )
+        return found
+
+
+# ------------------------------------------------------------------------------------------------ rules
+
+
+def _groups_have_a_signal(config: RunConfig) -> None:
+    size = config.rollout.group_size
+    if size < 2:
+        raise ValueError(
+            f"credit.type = {config.credit.type!r} compares the siblings of a group, so rollout.group_size must be "
+            f"at least "
+            f"2, got {size}; 8 is usual"
+        )
+    if config.sampling.min_judged > size:
+        raise ValueError(
+            f"sampling.min_judged = {config.sampling.min_judged} is more than rollout.group_size = {size}, so every "
+            f"group "
+            f"would be dropped; lower the first or raise the second"
+        )
+    if config.rollout.temperature == 0:
+        raise ValueError(
+            "rollout.temperature = 0 makes all siblings of a group equal, so no group has a signal; 1.0 is usual"
+        )
+
+
+def _sequences_fit(config: RunConfig) -> None:
+    """Prompt, thinking, forced mark and answer of every effort within what the engines and the model can hold."""
+    limits = {"rollout.max_model_len": config.rollout.max_model_len}
+    if isinstance(config.model, ScratchModel):
+        limits["model.max_positions"] = config.model.max_positions
+    for effort, settings in config.budgets.efforts.items():
+        thinking = settings.max_thinking_tokens or 0
+        needed = config.budgets.max_prompt_tokens + thinking + settings.max_answer_tokens
+        for name, limit in limits.items():
+            if limit is not None and needed > limit:
+                raise ValueError(
+                    f"{name} = {limit} is shorter than effort {effort!r} may become: budgets.max_prompt_tokens "
+                    f"{config.budgets.max_prompt_tokens} + max_thinking_tokens {thinking} + max_answer_tokens "
+                    f"{settings.max_answer_tokens} = {needed}; raise {name} to {needed} or lower a budget"
+                )
+
+
+def _efforts_are_known(config: RunConfig) -> None:
+    mix = (config.sft.mix or {}) if config.sft is not None else {}
+    if unknown := sorted(set(mix) - set(config.budgets.efforts)):
+        raise ValueError(
+            f"sft.mix names unknown efforts {unknown}; budgets.efforts has {sorted(config.budgets.efforts)}: rename "
+            f"or add them"
+        )
+
+
+def _process_credit_has_scores(config: RunConfig) -> None:
+    if isinstance(config.credit, PluginSection) or config.credit.process is None:
+        return
+    if config.prm.type == "none":
+        raise ValueError(
+            f"credit.process (weight {config.credit.process.weight}) needs step scores, and prm.type is 'none'; set "
+            f"prm.type = 'exact', or leave credit.process out"
+        )
+
+
+def _enough_is_held_out(config: RunConfig) -> None:
+    wanted, held = config.evaluate.num_tasks, config.tasks.held_out.num_tasks
+    if wanted is not None and wanted > held:
+        raise ValueError(
+            f"evaluate.num_tasks = {wanted} is more than tasks.held_out.num_tasks = {held}; lower the first or "
+            f"raise the second"
+        )
+
+
+def _scratch_model_serves(config: RunConfig, model: ScratchModel) -> None:
+    head = model.hidden_size // model.num_heads
+    if head not in ENGINE_HEAD_SIZES:
+        raise ValueError(
+            f"model.hidden_size / model.num_heads = {model.hidden_size} / {model.num_heads} = {head}, and the engine's "
+            f"attention has kernels for head sizes {', '.join(map(str, ENGINE_HEAD_SIZES))} only; change one of the two"
+        )
+    longest = config.rollout.max_model_len
+    if longest is not None and longest > model.max_positions:
+        raise ValueError(
+            f"rollout.max_model_len = {longest} is more than model.max_positions = {model.max_positions}; make them "
+            f"equal"
+        )
+    marks = (*STRUCTURAL_TOKENS, *model.special_tokens)
+    texts = {"format.thinking_open": config.format.thinking_open, "format.forced_close": config.format.close_text}
+    texts |= {f"budgets.efforts.{name}.instruction": e.instruction for name, e in config.budgets.efforts.items()}
+    for name, text in texts.items():
+        rest = text
+        for mark in marks:
+            rest = rest.replace(mark, "")
+        if foreign := sorted(set(rest) - set(model.characters)):
+            raise ValueError(
+                f"{name} = {text!r} has characters {foreign} outside the model's alphabet; add them to "
+                f"model.characters, or "
+                f"the whole mark to model.special_tokens"
+            )

@@ -1,0 +1,235 @@
+"""Samples in, verdicts out: routes each sample to its verifiers, in process or sandboxed, and composes what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rewards.compose import compose
+from rewards.config import TASK_VERIFIER, RewardsConfig
+from rewards.outcome import UNJUDGEABLE_FINISHES, Sample, unjudged, unparseable
+from rewards.sandbox import Reply, ReplyStatus, WorkerPool
+from rewards.verifier import traits_of
+from rollout.schema import Outcome, Status
+
+_CacheKey = tuple[str, str, str, str]
+_MAX_PARTS = 64
+
+
+class UnknownVerifierError(ValueError):
+    """A verifier was named that is not registered."""
+
+
+class Judge:
+    """The verifier service without its wire. Holds the worker pool; `close` ends it."""
+
+    def __init__(self, config: RewardsConfig, verifiers: Mapping[str, str]) -> None:
+        """`verifiers` maps a name to 'module:attribute'. Raises UnknownVerifierError for a component's unknown name."""
+        self._components = config.components
+        self._weights = {name: component.weight for name, component in config.components.items()}
+        self._verifiers = dict(verifiers)
+        limits = config.sandbox
+        self._pool = WorkerPool(
+            num_workers=limits.num_workers,
+            max_seconds=limits.max_seconds,
+            max_memory_mib=limits.max_memory_mib,
+            max_start_seconds=limits.max_start_seconds,
+        )
+        self._cache: OrderedDict[_CacheKey, Outcome] = OrderedDict()
+        self._cache_size = config.cache_size
+        self._counts: Counter[str] = Counter()
+        for name in {component.verifier for component in config.components.values()} - {TASK_VERIFIER}:
+            self._target(name)
+
+    async def judge(self, samples: Sequence[Sample]) -> list[Outcome]:
+        """One verdict per sample, in order."""
+        asked: list[tuple[str, Sample]] = []  # every (target, sample) that some component of some sample needs
+        plans: list[dict[str, int | Outcome]] = []
+        for sample in samples:
+            plan: dict[str, int | Outcome] = {}
+            for name, component in self._components.items():
+                question = self._question(component.verifier, sample)
+                if isinstance(question, Outcome):
+                    plan[name] = question
+                else:
+                    plan[name] = len(asked)
+                    asked.append((question, sample))
+            plans.append(plan)
+        answers = await self._ask(asked)
+        return [
+            compose({n: answers[p] if isinstance(p, int) else p for n, p in plan.items()}, self._weights) for plan in plans
+        ]
+
+    async def check_references(self, samples: Sequence[Sample]) -> list[str | None]:
+        """For each sample made by `Sample.of_reference`: why its reference cannot be judged against, or None.
+
+        Raises UnknownVerifierError, or SandboxLoadError for a verifier that cannot be imported: those are mistakes in the
+        set-up, not in the data.
+        """
+        names = sorted({name for sample in samples for name in self._names(sample)})
+        targets = {name: self._target(name) for name in names}
+        for target in targets.values():
+            if traits_of(target).in_process is None or traits_of(target).reference_check is not None:
+                await asyncio.to_thread(self._pool.load, target)
+        reasons: list[str | None] = [None] * len(samples)
+        for name, target in targets.items():
+            indices = [index for index, sample in enumerate(samples) if name in self._names(sample)]
+            chosen = [samples[index] for index in indices]
+            check = traits_of(target).reference_check
+            outcomes = await (self._sandboxed(check, chosen) if check else self._ask([(target, s) for s in chosen]))
+            for index, outcome in zip(indices, outcomes, strict=True):
+                if reasons[index] is None and outcome.score != 1.0:
+                    reasons[index] = _why_bad(name, outcome)
+        return reasons
+
+    def stats(self) -> dict[str, int]:
+        """Counts since the start: cache and routes, and what happened to the workers."""
+        pool = self._pool.stats()
+        return {
+            "in_process": self._counts["in_process"],
+            "cached": self._counts["cached"],
+            "sandboxed": self._counts["sandboxed"],
+            "retried": self._counts["retried"],
+            "workers_started": pool.started,
+            "workers_killed": pool.killed,
+            "worker_timeouts": pool.timeouts,
+            "worker_crashes": pool.crashes,
+        }
+
+    def worker_pids(self) -> list[int]:
+        return self._pool.worker_pids()
+
+    def close(self) -> None:
+        self._pool.close()
+
+    # ------------------------------------------------------------------------------------------------ routing
+
+    def _names(self, sample: Sample) -> set[str]:
+        """Verifiers whose verdict depends on the reference; one that only looks at the form has nothing to check."""
+        named = {component.verifier for component in self._components.values()}
+        return {sample.verifier if name == TASK_VERIFIER else name for name in named}
+
+    def _target(self, name: str) -> str:
+        if name not in self._verifiers:
+            known = ", ".join(sorted(self._verifiers)) or "none"
+            raise UnknownVerifierError(f"no verifier is registered as {name!r}; registered are: {known}")
+        return self._verifiers[name]
+
+    def _question(self, verifier: str, sample: Sample) -> str | Outcome:
+        """The target to ask, or the outcome when there is nothing to ask."""
+        if sample.finish in UNJUDGEABLE_FINISHES:
+            return unjudged(Status.SKIPPED, f"not generated ({sample.finish})")
+        try:
+            return self._target(sample.verifier if verifier == TASK_VERIFIER else verifier)
+        except UnknownVerifierError as error:
+            return unjudged(Status.CRASH, str(error))
+
+    async def _ask(self, asked: Sequence[tuple[str, Sample]]) -> list[Outcome]:
+        """Answer what can be answered here, and the rest in the sandbox, each distinct question once."""
+        answers: list[Outcome | None] = [self._here(target, sample) for target, sample in asked]
+        open_questions: dict[str, dict[object, list[int]]] = {}
+        for index, (target, sample) in enumerate(asked):
+            if answers[index] is None:
+                # Foreign verifiers may read anything of the sample: each sample is a question of its own.
+                key: object = _key(target, sample) if traits_of(target).reads_only_answer else index
+                open_questions.setdefault(target, {}).setdefault(key, []).append(index)
+        for target, questions in open_questions.items():
+            outcomes = await self._sandboxed(target, [asked[indices[0]][1] for indices in questions.values()])
+            for indices, outcome in zip(questions.values(), outcomes, strict=True):
+                self._remember(target, asked[indices[0]][1], outcome)
+                for index in indices:
+                    answers[index] = outcome
+        return [answer for answer in answers if answer is not None]
+
+    def _here(self, target: str, sample: Sample) -> Outcome | None:
+        traits = traits_of(target)
+        outcome = traits.in_process(sample) if traits.in_process is not None else None
+        if outcome is not None:
+            self._counts["in_process"] += 1
+        elif traits.reads_only_answer:
+            outcome = self._cache.get(_key(target, sample))
+            if outcome is not None:
+                self._cache.move_to_end(_key(target, sample))
+                self._counts["cached"] += 1
+        return outcome
+
+    def _remember(self, target: str, sample: Sample, outcome: Outcome) -> None:
+        # Only verdicts: a failure of the service may be gone the next time.
+        if self._cache_size and traits_of(target).reads_only_answer and outcome.is_scored:
+            self._cache[_key(target, sample)] = outcome
+            if len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+
+    # ------------------------------------------------------------------------------------------------ the sandbox
+
+    async def _sandboxed(self, target: str, samples: Sequence[Sample]) -> list[Outcome]:
+        """Verdicts of the workers. A worker that died gets one more try: the sample may not have been the cause."""
+        self._counts["sandboxed"] += len(samples)
+        replies = await self._pool.acall(target, samples)
+        blames = traits_of(target).blames_answer
+        for index, reply in enumerate(replies):
+            if reply.status in (ReplyStatus.CRASH, ReplyStatus.MEMORY) or (blames and reply.status is ReplyStatus.TIMEOUT):
+                self._counts["retried"] += 1
+                (replies[index],) = await self._pool.acall(target, [samples[index]])
+        outcomes = [_outcome_of(reply) for reply in replies]
+        if blames:
+            for index, (reply, sample) in enumerate(zip(replies, samples, strict=True)):
+                if reply.status is not ReplyStatus.OK and await self._is_answers_fault(target, sample):
+                    outcomes[index] = unparseable(f"the answer exhausts the verifier ({reply.status}: {reply.detail})")
+        return outcomes
+
+    async def _is_answers_fault(self, target: str, sample: Sample) -> bool:
+        """True when the verifier handles the reference by itself well: the same failure twice is then the answer's.
+
+        Were this unjudged, a policy could dodge a wrong answer by writing one that explodes.
+        """
+        check = traits_of(target).reference_check or target
+        (reply,) = await self._pool.acall(check, [sample.with_reference_as_answer()])
+        return _outcome_of(reply).score == 1.0
+
+
+def _key(target: str, sample: Sample) -> _CacheKey:
+    return target, sample.task_key, sample.reference, sample.answer
+
+
+def _why_bad(name: str, outcome: Outcome) -> str:
+    if outcome.score is None:
+        return f"verifier {name!r}: {outcome.status} ({outcome.reason})"
+    return f"verifier {name!r} gives the reference itself {outcome.score:g}, not 1"
+
+
+def _outcome_of(reply: Reply) -> Outcome:
+    """A worker's reply as an outcome. What it says is data to be checked; anything unexpected is a crash, never a score."""
+    if reply.status is ReplyStatus.TIMEOUT:
+        return unjudged(Status.TIMEOUT, f"the verifier took {reply.detail}")
+    if reply.status is not ReplyStatus.OK:
+        return unjudged(Status.CRASH, f"{reply.status}: {reply.detail}")
+    try:
+        return _checked_outcome(reply.value)
+    except (TypeError, ValueError, KeyError) as error:
+        return unjudged(Status.CRASH, f"the verifier did not return an Outcome: {str(error)[:200]}")
+
+
+def _checked_outcome(value: Any) -> Outcome:
+    if not isinstance(value, dict):
+        raise TypeError(f"got a {type(value).__name__}")
+    score, parts = value["score"], value["parts"]
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise TypeError(f"score is a {type(score).__name__}")
+    if not isinstance(parts, dict) or len(parts) > _MAX_PARTS:
+        raise TypeError(f"parts must be at most {_MAX_PARTS} named numbers")
+    numbers = {_clean(str(name)): float(part) for name, part in parts.items()}
+    if not all(math.isfinite(part) for part in numbers.values()):
+        raise ValueError("parts must be finite")
+    status = Status(value["status"])
+    return Outcome(
+        status=status, score=None if score is None else float(score), parts=numbers, reason=_clean(str(value["reason"]))
+    )
+
+
+def _clean(text: str) -> str:
+    """Short, and encodable: half a surrogate pair would break whoever writes it to a file."""
+    return text[:500].encode(errors="replace").decode()

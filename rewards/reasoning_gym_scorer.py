@@ -1,0 +1,39 @@
+"""Scores of reasoning-gym's own families. Runs only inside a sandbox worker: some scorers execute what they parse.
+
+A task of this kind names its family in `task.meta["family"]` and carries the family's `metadata` in `task.meta["metadata"]`;
+reference and question are the task's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+from reasoning_gym.factory import get_score_answer_fn
+
+from rewards.outcome import Sample, judged, unjudged, unparseable
+from rollout.schema import Outcome, Status
+
+
+@functools.lru_cache(maxsize=64)
+def _scorer(family: str) -> Callable[..., Any]:
+    """Raises ValueError for an unknown family."""
+    return get_score_answer_fn(family)  # type: ignore[no-any-return]
+
+
+def verify(sample: Sample) -> Outcome:
+    """The family's score of the answer, in [0, 1]; some families give partial marks."""
+    family = sample.meta.get("family")
+    metadata = sample.meta.get("metadata")
+    if not isinstance(family, str) or not isinstance(metadata, dict):
+        return unjudged(Status.BAD_REFERENCE, "the task lacks meta['family'] or meta['metadata'] of its reasoning-gym item")
+    answer = sample.answer.strip()
+    if not answer:
+        return unparseable("no answer")
+    entry = {"question": sample.prompt[-1].content, "answer": sample.reference, "metadata": metadata}
+    score = float(_scorer(family)(answer=answer, entry=entry))
+    if not math.isfinite(score):
+        raise ValueError(f"the scorer of {family!r} returned {score}")
+    return judged(min(max(score, 0.0), 1.0))

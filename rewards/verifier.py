@@ -1,0 +1,69 @@
+"""The contract of a verifier, and what is known of the built-in ones.
+
+A verifier is a function `verify(sample: Sample) -> Outcome`, named by 'module:attribute' (or 'path/file.py:attribute'). It
+runs in a killable process with limits on time and memory, is imported there once, and may read anything of the sample.
+It returns
+
+    judged(score)        a verdict, in [0, 1]; a wrong answer is judged 0
+    unparseable(reason)  the policy gave nothing to judge: scores 0
+    unjudged(Status.BAD_REFERENCE, reason)   the task's reference cannot be judged against: no score
+
+Raising, hanging, dying or returning anything else is an unjudged outcome as well; it never becomes a zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rewards.answer_text import judge_numbers
+from rewards.exact_answer import verify as verify_exact
+from rewards.format import verify as verify_format
+from rewards.outcome import Sample
+from rollout.schema import Outcome
+
+Verifier = Callable[[Sample], Outcome]
+
+BUILT_IN_VERIFIERS: Mapping[str, str] = {
+    "math": "rewards.math_answer:verify",
+    "exact": "rewards.exact_answer:verify",
+    "format": "rewards.format:verify",
+    "reasoning_gym": "rewards.reasoning_gym_scorer:verify",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What the judge may assume of a verifier. The defaults hold for foreign code: assume nothing."""
+
+    in_process: Callable[[Sample], Outcome | None] | None = None
+    """Bounded pure string work that may run in the judge itself; None from it leaves the sample to the sandbox."""
+
+    reads_only_answer: bool = False
+    """Deterministic in (reference, answer, meta of the task), so a verdict may be reused."""
+
+    reference_check: str | None = None
+    """Target that judges the reference alone, where giving it as the answer would prove nothing."""
+
+    blames_answer: bool = False
+    """Its running time depends on the texts only: when the reference alone is fine, exhaustion is the answer's fault."""
+
+
+FOREIGN = Traits()
+
+# Granted here and nowhere else: a plugin cannot declare itself safe to run unprotected.
+TRAITS: Mapping[str, Traits] = {
+    BUILT_IN_VERIFIERS["math"]: Traits(
+        in_process=judge_numbers,
+        reads_only_answer=True,
+        reference_check="rewards.math_answer:check_reference",
+        blames_answer=True,
+    ),
+    BUILT_IN_VERIFIERS["exact"]: Traits(in_process=verify_exact, reads_only_answer=True),
+    BUILT_IN_VERIFIERS["format"]: Traits(in_process=verify_format),
+    BUILT_IN_VERIFIERS["reasoning_gym"]: Traits(reads_only_answer=True),
+}
+
+
+def traits_of(target: str) -> Traits:
+    return TRAITS.get(target, FOREIGN)

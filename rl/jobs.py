@@ -1,0 +1,103 @@
+"""Where the next job comes from, and the account of those that are out.
+
+A job is *out* from its issue until its group's fate is final. The jobs that are out travel in every checkpoint with their
+tasks, budgets and seeds, and a resumed run issues them again before it asks the sampler for anything new. So every task that the
+sampler ever gave is settled exactly once, however often the run is killed. Each job's seed is a hash of the run's seed
+and its number, so there is no generator whose state could be lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from rl.ports import EffortMix, State, TaskSampler
+from rollout.schema import Job, Sampling, Task, TokenBudget
+
+
+class JobSource:
+    """Makes jobs out of tasks, budgets and sampling settings."""
+
+    def __init__(
+        self, sampler: TaskSampler, efforts: EffortMix, *, tasks: Iterable[Task], num_siblings: int, sampling: Sampling, seed: int
+    ) -> None:
+        self.sampler = sampler
+        self.efforts = efforts
+        self._tasks = {task.key: task for task in tasks}
+        self._num_siblings = num_siblings
+        self._sampling = sampling
+        self._seed = seed
+        self._num_issued = 0
+        self._again: deque[Job] = deque()
+        self._out: dict[str, Job] = {}
+
+    @property
+    def num_out(self) -> int:
+        return len(self._out) + len(self._again)
+
+    def next(self, step: int) -> Job:
+        """The next job for a slot of `step`; jobs of an interrupted run come first."""
+        job = self._again.popleft() if self._again else self._fresh(step)
+        self._out[job.group_id] = job
+        return job
+
+    def retire(self, group_id: str) -> None:
+        """The fate of this job's group is final."""
+        del self._out[group_id]
+
+    def state_dict(self) -> State:
+        """Everything a resumed run needs, JSON-able. Taken between two awaits, so it is a single moment."""
+        return {
+            "num_issued": self._num_issued,
+            "sampler": self.sampler.state_dict(),
+            "efforts": self.efforts.state_dict(),
+            "pending": [_job_state(job) for job in (*self._out.values(), *self._again)],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Raises ValueError when a pending task is not among the tasks of this run."""
+        self.sampler.load_state_dict(state["sampler"])
+        self.efforts.load_state_dict(state["efforts"])
+        self._num_issued = state["num_issued"]
+        self._out.clear()
+        self._again = deque(self._pending_job(entry) for entry in state["pending"])
+
+    def _fresh(self, step: int) -> Job:
+        number = self._num_issued
+        self._num_issued += 1
+        seed = int.from_bytes(hashlib.blake2b(f"{self._seed}/{number}".encode(), digest_size=4).digest()) >> 1
+        return Job(
+            group_id=f"g{number:08d}",
+            task=self.sampler.next(),
+            num_siblings=self._num_siblings,
+            budget=self.efforts.next(step),
+            sampling=replace(self._sampling, seed=seed),
+        )
+
+    def _pending_job(self, entry: Mapping[str, Any]) -> Job:
+        task = self._tasks.get(entry["task_key"])
+        if task is None:
+            raise ValueError(
+                f"every task of the checkpoint must be among the training tasks, but {entry['task_key']!r} of pending group "
+                f"{entry['group_id']} is not: resume with the task files and task seed of the interrupted run"
+            )
+        return Job(
+            group_id=entry["group_id"],
+            task=task,
+            num_siblings=entry["num_siblings"],
+            budget=TokenBudget(**entry["budget"]),
+            sampling=Sampling(**entry["sampling"]),
+        )
+
+
+def _job_state(job: Job) -> dict[str, Any]:
+    return {
+        "group_id": job.group_id,
+        "task_key": job.task.key,
+        "num_siblings": job.num_siblings,
+        "budget": asdict(job.budget),
+        "sampling": asdict(job.sampling),
+    }

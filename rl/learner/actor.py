@@ -1,0 +1,231 @@
+"""The learner as Ray actors: one process per rank, and one client in the driver. The driver loads no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from rl.batch import StepResult, TrainingBatch
+from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.result import RankInfo, RankResult, combine
+from rl.packing import PackedBatch, pack
+from rollout.schema import Float32Array
+
+
+class LearnerRank:
+    """One rank, in its own process. torch and DeepSpeed are imported there, when it starts."""
+
+    def __init__(self, log_path: str) -> None:
+        # DeepSpeed, gloo and NCCL print from Python and from C: only the file descriptors catch both.
+        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log, stream.fileno())
+
+    def meeting_point(self, *, is_local: bool) -> str:
+        """An address with a free port on this machine, for the ranks to meet at."""
+        host = "127.0.0.1" if is_local else ray.util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            return f"tcp://{host}:{probe.getsockname()[1]}"
+
+    def start(self, rank: int, num_ranks: int, address: str, settings: Mapping[str, Any]) -> RankInfo:
+        from rl.learner.engine import LearnerEngine, Rendezvous
+
+        rendezvous = Rendezvous(rank=rank, num_ranks=num_ranks, address=address)
+        self._engine = LearnerEngine(rendezvous=rendezvous, **settings)
+        return self._engine.info()
+
+    def train(self, batch: PackedBatch) -> RankResult:
+        return self._engine.train(batch)
+
+    def version(self) -> int:
+        return self._engine.version
+
+    def export_chunk(self, index: int) -> list[tuple[str, Any]]:
+        return self._engine.export_chunk(index)
+
+    def checksums(self) -> dict[str, str]:
+        return self._engine.checksums()
+
+    def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
+        return self._engine.probe(token_ids)
+
+    def save(self, path: str) -> None:
+        self._engine.save(path)
+
+    def load(self, path: str) -> None:
+        self._engine.load(path)
+
+    def save_model(self, out_dir: str) -> None:
+        self._engine.save_model(out_dir)
+
+
+class LearnerClient:
+    """All ranks behind one object. Implements `rl.ports.Learner` and `rl.sync.WeightSource`.
+
+    Every call is submitted to all ranks at once, without an await in between, so the ranks see the same calls in the
+    same order however many coroutines use the client: their collectives always match.
+    """
+
+    def __init__(self, ranks: list[Any], start: list[Any], config: LearnerConfig, loss: LossConfig) -> None:
+        """`start` holds the references of the `LearnerRank.start` calls, one a rank."""
+        self._ranks = ranks
+        self._start = start
+        self._config = config
+        self._loss = loss
+
+    async def ready(self) -> RankInfo:
+        """Wait until every rank has loaded the model; raises what a rank raised."""
+        infos: list[RankInfo] = await _first_error(self._start)
+        return infos[0]
+
+    async def step(self, batch: TrainingBatch) -> StepResult:
+        """Update the weights `num_optimizer_steps` times, fewer if the batch holds fewer samples with a loss token.
+
+        Raises:
+            NonFiniteError: a loss or gradient is not finite; the update that needed it was not applied.
+            ValueError: the batch cannot be packed.
+        """
+        start = time.perf_counter()
+        info = await self.ready()
+        # In a thread: packing a large batch takes long enough to hold up the driver's other coroutines.
+        packed = await asyncio.to_thread(
+            partial(
+                pack,
+                batch.samples,
+                aggregation=self._loss.aggregation,
+                num_ranks=self._config.num_ranks,
+                num_optimizer_steps=self._config.num_optimizer_steps,
+                micro_batch_tokens=self._config.micro_batch_tokens,
+                layout=info.layout,
+                row_tokens=info.row_tokens,
+            )
+        )
+        reference = ray.put(packed)
+        results: list[RankResult] = await self._all(lambda rank: rank.train.remote(reference))
+        seconds = time.perf_counter() - start
+        metrics = combine(packed, results, seconds)
+        return StepResult(version=results[0].version, seconds=seconds, metrics=metrics)
+
+    async def version(self) -> int:
+        versions: list[int] = await self._all(lambda rank: rank.version.remote())
+        if len(set(versions)) != 1:
+            raise RuntimeError(f"learner ranks disagree about the version: {versions}")
+        return versions[0]
+
+    async def export(self) -> AsyncIterator[object]:
+        """References to chunks of the full weights, each a list of (Hugging Face name, CPU tensor)."""
+        info = await self.ready()
+        for index in range(info.num_chunks):
+            chunk, *others = [rank.export_chunk.remote(index) for rank in self._ranks]
+            yield chunk  # never awaited here: that would fetch the tensors into the driver
+            await _first_error(others)
+
+    async def checksums(self) -> dict[str, str]:
+        """Digest of every exported tensor."""
+        digests: list[dict[str, str]] = await self._all(lambda rank: rank.checksums.remote())
+        return digests[0]
+
+    async def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
+        """Per sequence of L tokens, [L - 1] log-probabilities at temperature 1 of every token after the first."""
+        answers: list[list[Float32Array]] = await self._all(lambda rank: rank.probe.remote(token_ids))
+        return answers[0]
+
+    async def save(self, path: str) -> None:
+        """Write `path/model` (Hugging Face format, tokenizer included), optimizer, version and random state."""
+        await self._all(lambda rank: rank.save.remote(path))
+
+    async def load(self, path: str) -> None:
+        """Go on from what `save` wrote, bit-identically."""
+        await self._all(lambda rank: rank.load.remote(path))
+
+    async def save_model(self, out_dir: str) -> None:
+        """Write the weights alone as a Hugging Face model directory."""
+        await self._all(lambda rank: rank.save_model.remote(out_dir))
+
+    def close(self) -> None:
+        """End the rank processes."""
+        for rank in self._ranks:
+            ray.kill(rank)
+
+    async def _all(self, call: Callable[[Any], Any]) -> list[Any]:
+        await self.ready()
+        return await _first_error([call(rank) for rank in self._ranks])
+
+
+def start_learner(
+    config: LearnerConfig,
+    loss: LossConfig,
+    model_dir: str,
+    *,
+    temperature: float,
+    log_dir: str,
+    seed: int,
+    total_steps: int,
+) -> LearnerClient:
+    """Start the ranks and return without waiting for them: the engines can start at the same time.
+
+    CPU ranks meet over gloo on the loopback interface of the driver's machine; CUDA ranks meet over NCCL, one GPU each,
+    wherever Ray finds one.
+
+    Args:
+        temperature: sampling temperature of the rollouts.
+        log_dir: gets one log file a rank, with whatever the libraries print.
+        total_steps: training steps (batches) of the whole run, for the learning-rate schedule.
+    """
+    on_cpu = config.device == "cpu"
+    environment = {
+        "OMP_NUM_THREADS": str(config.threads_per_rank),
+        "LOCAL_RANK": "0",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    options: dict[str, Any] = {"num_cpus": 0, "num_gpus": 0 if on_cpu else 1, "max_restarts": 0}
+    if on_cpu:
+        environment |= {"DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
+        here = ray.get_runtime_context().get_node_id()
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
+    actor = ray.remote(LearnerRank).options(runtime_env={"env_vars": environment}, **options)
+    ranks = [actor.remote(str(Path(log_dir) / f"learner_rank{i}.log")) for i in range(config.num_ranks)]
+
+    address = ranks[0].meeting_point.remote(is_local=on_cpu)
+    settings = {
+        "config": config,
+        "loss": loss,
+        "model_dir": model_dir,
+        "temperature": temperature,
+        "seed": seed,
+        "total_steps": total_steps * config.num_optimizer_steps,
+    }
+    started = [rank.start.remote(i, config.num_ranks, address, settings) for i, rank in enumerate(ranks)]
+    return LearnerClient(ranks, started, config, loss)
+
+
+async def build_scratch_model(spec: ScratchModel, out_dir: str, *, seed: int) -> None:
+    """`rl.learner.scratch.build_model` in a process of its own."""
+    await _first_error([ray.remote(_build).options(num_cpus=0).remote(spec, out_dir, seed)])
+
+
+def _build(spec: ScratchModel, out_dir: str, seed: int) -> None:
+    from rl.learner.scratch import build_model
+
+    build_model(spec, out_dir, seed=seed)
+
+
+async def _first_error(references: list[Any]) -> list[Any]:
+    """All results, or the first exception as the remote code raised it, with the remote traceback as its cause."""
+    try:
+        return list(await asyncio.gather(*references))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error

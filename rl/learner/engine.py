@@ -1,0 +1,346 @@
+"""One rank of the learner: DeepSpeed around a model. The only file that knows DeepSpeed.
+
+Every method that a comment calls collective must be entered by all ranks, in the same order.
+
+Gradients: a micro-batch contributes `sum of weighted token losses / normalizer`, where the normalizer already counts
+the whole optimizer step, all ranks and all micro-batches. So contributions are to be added. DeepSpeed averages over
+ranks instead; `_backward` undoes that, and nothing else scales anything. `managed_gradient_accumulation` is off: the
+number of micro-batches differs from step to step, and `step()` is where accumulation ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from rl.learner.config import Layout, LearnerConfig
+from rl.learner.errors import NonFiniteError
+from rl.learner.forward import TokenScorer
+from rl.learner.micro_batch import DeviceBatch, probe_batch, to_device
+from rl.learner.model import has_varlen_kernel, load_model, save_model
+from rl.learner.result import RankInfo, RankResult
+from rl.learner.schedule import learning_rate
+from rl.learner.zero import deepspeed_config
+from rl.losses.config import LossConfig
+from rl.losses.contract import LossInputs
+from rl.losses.registry import LOSSES
+from rl.packing import MicroBatch, PackedBatch, PackedStep
+from rollout.schema import Float32Array
+
+EXPORT_CHUNK_BYTES = 512 * 2**20  # of weights held at once, beside the model, while publishing
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # the longest one rank may wait for another
+MAX_NAMED = 8  # samples listed in an error
+TAG = "engine"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendezvous:
+    """Where the ranks meet."""
+
+    rank: int
+    num_ranks: int
+    address: str  # "tcp://host:port" of rank 0
+
+
+class GuardedAdamW(torch.optim.AdamW):  # type: ignore[misc]  # torch is not type-checked
+    """AdamW that clips the global gradient norm and refuses a non-finite one.
+
+    For ZeRO stage 0, where the optimizer sees whole gradients, equal on every rank. With stages 1 to 3 it sees a share
+    of them, DeepSpeed clips by the global norm and skips a non-finite step, and `max_grad_norm` is None here.
+    """
+
+    def __init__(self, params: Any, *, max_grad_norm: float | None, **options: Any) -> None:
+        super().__init__(params, **options)
+        self._max_grad_norm = max_grad_norm
+        self.grad_norm: float | None = None
+
+    def step(self, closure: None = None) -> None:
+        if self._max_grad_norm is not None:
+            parameters = [p for group in self.param_groups for p in group["params"]]
+            self.grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm))
+            if not np.isfinite(self.grad_norm):
+                raise NonFiniteError(f"gradient norm {self.grad_norm}")
+        super().step()
+
+
+class LearnerEngine:
+    """Weights, optimizer and version of one rank."""
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        loss: LossConfig,
+        model_dir: str,
+        rendezvous: Rendezvous,
+        *,
+        temperature: float,
+        seed: int,
+        total_steps: int,
+    ) -> None:
+        """Load the model and split it over the ranks. Collective.
+
+        Args:
+            temperature: sampling temperature; log-probabilities are computed after it, as the engine reports them.
+            total_steps: optimizer steps of the whole run, for the learning-rate schedule.
+        """
+        torch.set_num_threads(config.threads_per_rank)
+        torch.manual_seed(seed)
+        self.version = 0
+        self._is_spoiled = False
+        self._config = config
+        self._loss = loss
+        self._model_dir = model_dir
+        self._rendezvous = rendezvous
+        self._total_steps = total_steps
+        self._varlen = config.layout != "buckets" and has_varlen_kernel(config)
+        _join(rendezvous, config.device)
+        self._hf_model = load_model(model_dir, config)
+        self._num_parameters = sum(p.numel() for p in self._hf_model.parameters())
+        self._export_plan = _plan_export(self._hf_model)
+        scorer = TokenScorer(self._hf_model, temperature=temperature, max_logit_mib=config.max_logit_mib)
+        self._optimizer = GuardedAdamW(
+            scorer.parameters(),
+            lr=config.lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
+            max_grad_norm=config.max_grad_norm if config.zero_stage == 0 else None,
+        )
+        self._engine, *_ = deepspeed.initialize(
+            model=scorer, optimizer=self._optimizer, config=deepspeed_config(config, self._num_parameters)
+        )
+        self._device = self._engine.device
+
+    def info(self) -> RankInfo:
+        auto: Layout = "packed" if self._varlen else "buckets"
+        return RankInfo(
+            layout=auto if self._config.layout == "auto" else self._config.layout,
+            row_tokens=self._config.micro_batch_tokens if self._varlen else None,
+            num_parameters=self._num_parameters,
+            num_chunks=len(self._export_plan),
+        )
+
+    # -------------------------------------------------------------------------------------------- training
+
+    def train(self, batch: PackedBatch) -> RankResult:
+        """One optimizer step per step of the batch. Collective.
+
+        Raises:
+            NonFiniteError: on every rank, before the update that would have used the value. Half a step of gradients is
+                left behind, so the engine can be exported and saved, but not trained any more.
+        """
+        if self._is_spoiled:
+            raise RuntimeError("the learner stopped at a non-finite value; load a checkpoint into a new one to go on")
+        result = RankResult(version=self.version)
+        self._is_spoiled = True
+        steps = [[self._to_device(m) for m in step.ranks[self._rendezvous.rank]] for step in batch.steps]
+        # Later steps are anchored to the weights before the first update. The first step's anchor is its own forward.
+        anchors: list[list[torch.Tensor | None]] = [[None] * len(steps[0])]
+        anchors += [[self._score_quietly(m) for m in micro_batches] for micro_batches in steps[1:]]
+        for packed, micro_batches, anchor in zip(batch.steps, steps, anchors, strict=True):
+            self._train_step(packed, micro_batches, anchor, batch.names, result)
+        self._is_spoiled = False
+        result.version = self.version
+        return result
+
+    def _train_step(
+        self,
+        packed: PackedStep,
+        micro_batches: list[DeviceBatch],
+        anchors: list[torch.Tensor | None],
+        names: tuple[str, ...],
+        result: RankResult,
+    ) -> None:
+        result.lr = learning_rate(self._config, self.version, self._total_steps)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = result.lr
+        bad: list[int] = []
+        result.losses.append(0.0)
+        for micro_batch, anchor in zip(micro_batches, anchors, strict=True):
+            bad += self._accumulate(micro_batch, anchor, packed.normalizer, result)
+        bad_names = self._gather_names([names[i] for i in bad])
+        if bad_names:
+            raise NonFiniteError(f"{self._where(packed)}: non-finite loss in {_listed(bad_names)}")
+        try:
+            self._engine.step()
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{self._where(packed)}: {error}, with a finite loss") from None
+        if not self._engine.was_step_applied():
+            raise NonFiniteError(f"{self._where(packed)}: non-finite gradient norm, with a finite loss")
+        self.version += 1
+        stage_0_norm = self._optimizer.grad_norm
+        result.grad_norms.append(float(self._engine.get_global_grad_norm() if stage_0_norm is None else stage_0_norm))
+
+    def _accumulate(
+        self, micro_batch: DeviceBatch, anchor: torch.Tensor | None, normalizer: float, result: RankResult
+    ) -> list[int]:
+        """Forward and backward of one micro-batch; adds its metrics. Returns the segments with a non-finite value."""
+        learner, entropies = self._engine(*micro_batch.tokens, attention=micro_batch.attention)
+        inputs = LossInputs(
+            learner_logprobs=learner,
+            anchor_logprobs=learner.detach() if anchor is None else anchor,
+            sampler_logprobs=micro_batch.sampler_logprobs,
+            advantages=micro_batch.advantages,
+            mask=micro_batch.loss_mask,
+            weights=micro_batch.weights,
+            normalizer=normalizer,
+        )
+        output = LOSSES[self._loss.type](self._loss, inputs)
+        if not bool(torch.isfinite(output.loss)):
+            # No backward pass: the other ranks still need their collectives, so a zero of the same graph goes instead.
+            self._backward(torch.nan_to_num(learner).sum() * 0.0)
+            return micro_batch.non_finite(learner.detach())
+        self._backward(output.loss)
+        result.losses[-1] += float(output.loss.detach())
+        _add(result.sums, {**output.sums, "loss/entropy": entropies.sum()})
+        for name, value in output.maxima.items():
+            result.maxima[name] = max(result.maxima.get(name, -np.inf), float(value))
+        return []
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        """THE place where DeepSpeed's mean over ranks is undone: loss shares add up over ranks, they do not average."""
+        self._engine.backward(loss * self._rendezvous.num_ranks, scale_wrt_gas=False)
+
+    def _score_quietly(self, micro_batch: DeviceBatch, temperature: float | None = None) -> torch.Tensor:
+        """Log-probabilities without a graph. Collective with ZeRO-3."""
+        with torch.no_grad():
+            return self._engine(*micro_batch.tokens, attention=micro_batch.attention, temperature=temperature)[0]
+
+    def _to_device(self, micro_batch: MicroBatch) -> DeviceBatch:
+        return to_device(micro_batch, self._device, varlen=self._varlen)
+
+    def _gather_names(self, names: list[str]) -> list[str]:
+        if self._rendezvous.num_ranks == 1:
+            return names
+        gathered: list[list[str]] = [[] for _ in range(self._rendezvous.num_ranks)]
+        dist.all_gather_object(gathered, names)
+        return sorted({name for part in gathered for name in part})
+
+    def _where(self, packed: PackedStep) -> str:
+        return f"optimizer step {self.version + 1} ({packed.num_loss_tokens} loss tokens) was not applied"
+
+    # -------------------------------------------------------------------------------------------- publishing
+
+    def export_chunk(self, index: int) -> list[tuple[str, torch.Tensor]]:
+        """Full weights of one chunk, on the CPU, by Hugging Face name; empty on all ranks but the first. Collective."""
+        parameters = dict(self._hf_model.named_parameters())
+        wanted = [(name, parameters[name]) for name in self._export_plan[index]]
+        if self._config.zero_stage < 3:
+            return self._copies(wanted)
+        with deepspeed.zero.GatheredParameters([parameter for _, parameter in wanted]):
+            return self._copies(wanted)
+
+    def _copies(self, parameters: list[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
+        # Copied: ZeRO keeps parameters as views of one flat buffer, and pickling a view carries the whole buffer.
+        if self._rendezvous.rank != 0:
+            return []
+        return [(name, parameter.detach().to("cpu", copy=True).contiguous()) for name, parameter in parameters]
+
+    def checksums(self) -> dict[str, str]:
+        """Digest of every exported tensor. Collective; empty on all ranks but the first."""
+        chunks = (self.export_chunk(i) for i in range(len(self._export_plan)))
+        return {name: _digest(tensor) for chunk in chunks for name, tensor in chunk}
+
+    def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
+        """Per sequence of L tokens, [L - 1] log-probabilities at temperature 1. Collective with ZeRO-3."""
+        batch = to_device(probe_batch(token_ids), self._device, varlen=False)
+        scored = self._score_quietly(batch, temperature=1.0).cpu().numpy()
+        return [scored[row, : len(ids) - 1].copy() for row, ids in enumerate(token_ids)]
+
+    # -------------------------------------------------------------------------------------------- checkpoints
+
+    def save_model(self, out_dir: str) -> None:
+        """Write the weights as a Hugging Face model directory. Collective."""
+        weights = {name: tensor for i in range(len(self._export_plan)) for name, tensor in self.export_chunk(i)}
+        if self._rendezvous.rank == 0:
+            save_model(self._hf_model, weights, self._model_dir, out_dir)
+
+    def save(self, path: str) -> None:
+        """Write `path/model` and all it takes to go on bit-identically: optimizer, version, RNG. Collective."""
+        root = Path(path)
+        self.save_model(str(root / "model"))
+        self._engine.save_checkpoint(str(root), tag=TAG)
+        torch.save(torch.get_rng_state(), root / f"rng_{self._rendezvous.rank}.pt")
+        if self._rendezvous.rank == 0:
+            (root / "learner.json").write_text(json.dumps({"version": self.version, **self._shape()}))
+
+    def load(self, path: str) -> None:
+        """Restore what `save` wrote. Collective.
+
+        Raises:
+            ValueError: not a learner checkpoint, or written with another split over ranks or precision.
+        """
+        root = Path(path)
+        if not (root / "learner.json").is_file():
+            raise ValueError(f"{path!r} is no learner checkpoint: it has no learner.json")
+        saved = json.loads((root / "learner.json").read_text())
+        version = saved.pop("version")
+        if saved != self._shape():
+            raise ValueError(
+                f"the checkpoint was written with {saved}, this run has {self._shape()}; use the same settings"
+            )
+        self._engine.load_checkpoint(str(root), tag=TAG)
+        torch.set_rng_state(torch.load(root / f"rng_{self._rendezvous.rank}.pt"))
+        self.version = version
+
+    def _shape(self) -> dict[str, Any]:
+        """Settings that decide how optimizer state is cut into files."""
+        return self._config.model_dump(include={"num_ranks", "zero_stage", "dtype"})
+
+
+def _join(rendezvous: Rendezvous, device: str) -> None:
+    backend = "nccl" if device == "cuda" else "gloo"
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    # DeepSpeed's own registry of optional kernels. This one, a shared-memory all-reduce for CPU ranks, would be
+    # compiled on first use: 40 s, and a crash on a machine without a C++ compiler. gloo does the same work.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(
+        dist_backend=backend,
+        auto_mpi_discovery=False,
+        verbose=False,
+        timeout=COLLECTIVE_TIMEOUT,
+        init_method=rendezvous.address,
+        rank=rendezvous.rank,
+        world_size=rendezvous.num_ranks,
+    )
+
+
+def _plan_export(model: torch.nn.Module) -> list[list[str]]:
+    """Names of the parameters of each chunk, in model order; a larger parameter is a chunk of its own."""
+    chunks: list[list[str]] = [[]]
+    room = EXPORT_CHUNK_BYTES
+    for name, parameter in model.named_parameters():
+        size = parameter.numel() * parameter.element_size()
+        if chunks[-1] and size > room:
+            chunks.append([])
+            room = EXPORT_CHUNK_BYTES
+        chunks[-1].append(name)
+        room -= size
+    return chunks
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    content = hashlib.blake2b(f"{tuple(tensor.shape)} {tensor.dtype}".encode(), digest_size=16)
+    content.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def _add(totals: dict[str, float], values: Mapping[str, torch.Tensor]) -> None:
+    for name, value in zip(values, torch.stack([v.float() for v in values.values()]).tolist(), strict=True):
+        totals[name] = totals.get(name, 0.0) + value
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,7 @@
+"""What the learner refuses to do."""
+
+from __future__ import annotations
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or a gradient is NaN or infinite. Every rank raises it before the update: the weights are still good."""

@@ -1,0 +1,96 @@
+"""A packed micro-batch on the device, with what the attention needs to keep samples apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl.learner.forward import block_attention, causal_attention, varlen_attention
+from rl.packing import PADDING, MicroBatch
+from rollout.schema import Float32Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DeviceBatch:
+    """Shapes [R, T]; with a varlen kernel the rows are laid end to end, [1, R * T]."""
+
+    input_ids: torch.Tensor  # int64
+    targets: torch.Tensor  # int64
+    chosen: torch.Tensor  # [K] int64, flat indices of the loss tokens
+    attention: dict[str, Any]
+    loss_mask: torch.Tensor  # bool
+    advantages: torch.Tensor  # float32
+    sampler_logprobs: torch.Tensor  # float32
+    weights: torch.Tensor  # float32
+    segments: torch.Tensor  # int32
+
+    @property
+    def tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.input_ids, self.targets, self.chosen
+
+    def non_finite(self, learner_logprobs: torch.Tensor) -> list[int]:
+        """Segments that hold a non-finite value at a loss token; all of them if the values are finite one by one."""
+        finite = torch.ones_like(self.loss_mask)
+        for values in (learner_logprobs, self.advantages, self.sampler_logprobs, self.weights):
+            finite &= torch.isfinite(values)
+        guilty: list[int] = self.segments[self.loss_mask & ~finite].unique().tolist()
+        return guilty or list(self.segments[self.loss_mask].unique().tolist())
+
+
+def to_device(micro_batch: MicroBatch, device: torch.device, *, varlen: bool) -> DeviceBatch:
+    """Copy to `device`. Rows of one sample need no mask; rows of several get a block mask or kernel boundaries."""
+
+    def move(array: np.ndarray[Any, Any], dtype: torch.dtype) -> torch.Tensor:
+        rows = array.reshape(1, -1) if varlen else array
+        return torch.tensor(rows, dtype=dtype, device=device)
+
+    segments = move(micro_batch.segments, torch.int32)
+    position_ids = move(micro_batch.position_ids, torch.int64)
+    if varlen:
+        attention = varlen_attention(segments, position_ids)
+    elif _is_one_sample_a_row(micro_batch):
+        attention = causal_attention()
+    else:
+        attention = block_attention(segments, position_ids)
+    return DeviceBatch(
+        input_ids=move(micro_batch.input_ids, torch.int64),
+        targets=move(micro_batch.targets, torch.int64),
+        chosen=torch.tensor(np.flatnonzero(micro_batch.loss_mask), dtype=torch.int64, device=device),
+        attention=attention,
+        loss_mask=move(micro_batch.loss_mask, torch.bool),
+        advantages=move(micro_batch.advantages, torch.float32),
+        sampler_logprobs=move(micro_batch.sampler_logprobs, torch.float32),
+        weights=move(micro_batch.weights, torch.float32),
+        segments=segments,
+    )
+
+
+def _is_one_sample_a_row(micro_batch: MicroBatch) -> bool:
+    first = micro_batch.segments[:, :1]
+    return bool(((micro_batch.segments == first) | (micro_batch.segments == PADDING)).all())
+
+
+def probe_batch(token_ids: list[list[int]]) -> MicroBatch:
+    """Sequences to be scored at every token after the first, as one padded micro-batch."""
+    width = max(len(ids) for ids in token_ids) - 1
+    shape = (len(token_ids), width)
+    inputs, targets = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    segments = np.full(shape, PADDING, np.int32)
+    for row, ids in enumerate(token_ids):
+        inputs[row, : len(ids) - 1] = ids[:-1]
+        targets[row, : len(ids) - 1] = ids[1:]
+        segments[row, : len(ids) - 1] = row
+    nothing: Float32Array = np.zeros(shape, np.float32)
+    return MicroBatch(
+        input_ids=inputs,
+        position_ids=np.broadcast_to(np.arange(width, dtype=np.int32), shape),
+        segments=segments,
+        targets=targets,
+        loss_mask=segments != PADDING,
+        advantages=nothing,
+        sampler_logprobs=nothing,
+        weights=nothing,
+    )

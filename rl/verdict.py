@@ -1,0 +1,37 @@
+"""What the loop reads out of a scored group: who is right, and which reward credit is computed from."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from rollout.schema import BoolArray, Outcome, ScoredGroup
+
+CORRECT_AT = 0.5
+"""Outcome score from which an answer counts as right. Weighted judges give a right answer in a clumsy format less than 1,
+and some scorers give a well-formed wrong answer more than 0, so neither end of the scale will do."""
+
+
+def is_correct(outcome: Outcome) -> bool | None:
+    """Right, wrong, or None when the trajectory could not be judged."""
+    return None if outcome.score is None else outcome.score >= CORRECT_AT
+
+
+def judged(scored: ScoredGroup) -> BoolArray:
+    """[G] True where the outcome carries a score."""
+    return np.asarray([o.is_scored for o in scored.outcomes], dtype=np.bool_)
+
+
+def final_rewards(scored: ScoredGroup) -> npt.NDArray[np.float64]:
+    """[G] outcome score plus every shaping term, NaN where unjudged.
+
+    Raises ValueError when a shaping term is not finite on a judged trajectory: NaN would silently unjudge it.
+    """
+    rewards = scored.outcome_scores.astype(np.float64)
+    is_judged = judged(scored)
+    for name, values in scored.shaped.items():
+        if not np.isfinite(values[is_judged]).all():
+            group_id = scored.group.job.group_id
+            raise ValueError(f"shaping term {name!r} must be finite on judged trajectories of {group_id}, got {values}")
+        rewards = rewards + np.where(is_judged, values, 0.0)
+    return rewards

@@ -1,0 +1,248 @@
+"""One job becomes one group: which requests an engine gets, and what their tokens are as trajectories.
+
+The thinking cap. With a cap of T tokens and a limit of A answer tokens, a response is drawn from this process: sample
+until the thinking closes or T tokens of it are drawn; in the second case put the forced close there, unsampled,
+whatever the model would have drawn next; then sample at most A more tokens. Forcing the close without asking the model
+for its own next token keeps the policy gradient unbiased: a token that counts only when it happens to be the closing
+mark would have a score of non-zero mean. Without a cap, A limits thinking and answer together.
+
+One request for both phases. Sampling may run past the end of the thinking in the same request, and what it drew beyond
+a limit is dropped: a prefix of a sample is a sample of the prefix, so the distribution is that of two requests. It is
+done while at most `RUN_ON_TOKENS` can be wasted on an answer that does not end; otherwise the first request stops at
+the closing mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from rollout.engine import Completion, Engine, Request, RequestError
+from rollout.reading import read_response
+from rollout.render import Renderer
+from rollout.schema import Finish, Group, Job, PolicySpan, Trajectory
+
+RUN_ON_TOKENS = 256
+
+
+class ThinkingCapError(AssertionError):
+    """A finished trajectory thinks longer than its budget allows: the enforcement is broken."""
+
+
+async def generate_group(job: Job, engine: Engine, renderer: Renderer) -> Group:
+    """Run every sibling of a job at the same time.
+
+    A sibling that the engine refuses or that cannot be rendered becomes a trajectory with finish ERROR; the others are
+    unharmed. An engine that died raises EngineDeadError.
+    """
+    try:
+        prompt = renderer.prompt_ids(job.task.prompt, job.budget.instruction)
+    except ValueError as error:
+        failed = (_empty(job, s, (), Finish.ERROR, engine.version, str(error)) for s in range(job.num_siblings))
+        return Group(job=job, trajectories=tuple(failed))
+    siblings = (_sibling(job, sibling, prompt, engine, renderer) for sibling in range(job.num_siblings))
+    return Group(job=job, trajectories=tuple(await asyncio.gather(*siblings)))
+
+
+async def _sibling(job: Job, sibling: int, prompt: list[int], engine: Engine, renderer: Renderer) -> Trajectory:
+    limit = min(job.budget.max_prompt_tokens, engine.max_model_len - 1)
+    if len(prompt) > limit:
+        reason = f"the prompt has {len(prompt)} tokens, the limit is {limit}"
+        return _empty(job, sibling, prompt, Finish.PROMPT_TOO_LONG, engine.version, reason)
+    attempt = _Attempt(job, sibling, prompt, renderer, room=engine.max_model_len - len(prompt))
+    try:
+        finish = await attempt.run(engine)
+    except RequestError as error:
+        return _empty(job, sibling, prompt, Finish.ERROR, engine.version, str(error))
+    trajectory = attempt.trajectory(finish, engine.version)
+    cap = job.budget.max_thinking_tokens
+    if renderer.format.has_thinking and cap is not None and trajectory.num_thinking_tokens > cap:
+        raise ThinkingCapError(
+            f"sibling {sibling} of group {job.group_id} has {trajectory.num_thinking_tokens} thinking tokens, "
+            f"effort {job.budget.effort!r} allows {cap}"
+        )
+    return trajectory
+
+
+def _empty(job: Job, sibling: int, prompt: Sequence[int], finish: Finish, version: int, reason: str) -> Trajectory:
+    """A trajectory without a response."""
+    size = len(prompt)
+    return Trajectory(
+        group_id=job.group_id,
+        sibling=sibling,
+        token_ids=np.asarray(prompt, dtype=np.int32),
+        sampled=np.zeros(size, dtype=np.bool_),
+        sampler_logprobs=np.zeros(size, dtype=np.float32),
+        char_ends=np.zeros(size, dtype=np.int32),
+        prompt_len=size,
+        text="",
+        thinking=None,
+        answer=None,
+        finish=finish,
+        policy=PolicySpan(start=version, end=version),
+        error=reason,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ one attempt
+
+
+class _Attempt:
+    """One sibling: the response so far, and what to do next."""
+
+    def __init__(self, job: Job, sibling: int, prompt: list[int], renderer: Renderer, *, room: int) -> None:
+        self._job = job
+        self._sibling = sibling
+        self._prompt = prompt
+        self._renderer = renderer
+        self._room = room  # longest response that the model has positions for
+        self._cap = job.budget.max_thinking_tokens if renderer.format.has_thinking else None
+        self._is_cut = False
+        self._ids: list[int] = []
+        self._sampled: list[bool] = []
+        self._logprobs: list[float] = []
+        self._versions: list[int] = []
+        self._reading = read_response((), renderer)
+
+    async def run(self, engine: Engine) -> Finish:
+        """Sample, apply the limits to what came, and go on until the response has ended."""
+        finish = self._settle()
+        while finish is None:
+            completion = await engine.complete(self._request())
+            self._append(completion)
+            finish = Finish.ABORTED if completion.finish == "abort" else self._settle()
+        return finish
+
+    def trajectory(self, finish: Finish, version: int) -> Trajectory:
+        """`version` stands in for the policy where nothing was sampled."""
+        padding = len(self._prompt)
+        versions = self._versions or [version]
+        reading = self._reading
+        return Trajectory(
+            group_id=self._job.group_id,
+            sibling=self._sibling,
+            token_ids=np.asarray([*self._prompt, *self._ids], dtype=np.int32),
+            sampled=np.asarray([False] * padding + self._sampled, dtype=np.bool_),
+            sampler_logprobs=np.asarray([0.0] * padding + self._logprobs, dtype=np.float32),
+            char_ends=np.concatenate([np.zeros(padding, dtype=np.int32), reading.char_ends]),
+            prompt_len=padding,
+            text=reading.text,
+            thinking=reading.thinking,
+            answer=reading.answer,
+            finish=finish,
+            policy=PolicySpan(start=versions[0], end=versions[-1]),
+        )
+
+    def _settle(self) -> Finish | None:
+        """Cut what lies beyond a limit and force the close where the cap says so; None: sample on."""
+        if not self._enforce_cap():
+            return Finish.LENGTH
+        limit = self._job.budget.max_answer_tokens
+        outside = self._num_outside
+        if outside > limit:
+            early = self._reading.num_before > limit  # the limit was passed before the thinking was opened
+            self._truncate(limit if early else len(self._ids) - (outside - limit))
+            return Finish.LENGTH
+        if self._sampled and self._sampled[-1] and self._ids[-1] in self._renderer.eos_ids:
+            return Finish.THINKING_CUT if self._is_cut else Finish.STOP
+        if outside == limit or len(self._ids) >= self._room:
+            return Finish.LENGTH
+        return None
+
+    def _enforce_cap(self) -> bool:
+        """Put the forced close after the last allowed thinking token, if the thinking is still open there.
+
+        Return False when no position is left for an answer after it.
+        """
+        cap, reading = self._cap, self._reading
+        if cap is None or self._is_cut:
+            return True
+        forced = list(self._renderer.close_ids)
+        if reading.opened is None:
+            if cap > 0:
+                return True
+            forced = [*self._renderer.opening.ids, *forced]
+        elif reading.num_thinking < cap or (reading.num_thinking == cap and reading.closed is not None):
+            return True
+        else:
+            self._truncate(reading.opened.after + cap)
+        if len(self._ids) + len(forced) >= self._room:
+            return False
+        self._ids += forced
+        self._sampled += [False] * len(forced)
+        self._logprobs += [0.0] * len(forced)
+        self._is_cut = True
+        self._reading = read_response(self._ids, self._renderer)
+        return True
+
+    def _request(self) -> Request:
+        """Ask for as many tokens as can be used before the next limit."""
+        cap, reading = self._cap, self._reading
+        answer_left = self._job.budget.max_answer_tokens - self._num_outside
+        if cap is None or reading.closed is not None:
+            wanted = answer_left
+        elif reading.opened is not None:
+            wanted = cap - reading.num_thinking
+        else:
+            wanted = cap + len(self._renderer.opening.ids)  # the usual response opens its thinking at once
+            if self._ids:
+                wanted = max(wanted, answer_left)
+        sampling = self._job.sampling
+        stop_ids, stop_texts = self._stops()
+        return Request(
+            prompt_ids=[*self._prompt, *self._ids],
+            max_tokens=min(wanted, self._room - len(self._ids)),
+            stop_ids=stop_ids,
+            stop_texts=stop_texts,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=self._seed(),
+        )
+
+    def _stops(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """End-of-sequence, and the closing mark where running on after it could waste too much."""
+        eos_ids, closing = self._renderer.eos_ids, self._renderer.closing
+        run_on = 0 if self._cap is None else self._cap - self._job.budget.max_answer_tokens
+        if run_on <= RUN_ON_TOKENS or self._reading.closed is not None:
+            return eos_ids, ()
+        if closing.token_id is None:
+            return eos_ids, (closing.text,)
+        return (*eos_ids, closing.token_id), ()
+
+    def _seed(self) -> int | None:
+        """A seed of its own for each request of each sibling, the same in every run."""
+        seed = self._job.sampling.seed
+        if seed is None:
+            return None
+        name = f"{seed}/{self._job.task.key}/{self._sibling}/{len(self._ids)}"
+        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+    @property
+    def _num_outside(self) -> int:
+        """Tokens that the answer limit counts: all outside the marks, or all at all without a separate cap."""
+        if self._cap is None:
+            return len(self._ids)
+        return self._reading.num_before + self._reading.num_after
+
+    def _append(self, completion: Completion) -> None:
+        if not len(completion.token_ids):
+            raise RequestError(f"the engine ended a request with {completion.finish!r} and no token")
+        self._ids += completion.token_ids.tolist()
+        self._sampled += [True] * len(completion.token_ids)
+        self._logprobs += completion.logprobs.tolist()
+        self._versions += completion.versions.tolist()
+        self._reading = read_response(self._ids, self._renderer)
+
+    def _truncate(self, size: int) -> None:
+        """Drop sampled tokens from the end: what stays is a sample of its own distribution."""
+        num_dropped = len(self._ids) - size
+        if not num_dropped:
+            return
+        assert num_dropped > 0 and all(self._sampled[size:]), "only sampled tokens can be dropped"
+        del self._ids[size:], self._sampled[size:], self._logprobs[size:]
+        del self._versions[len(self._versions) - num_dropped :]
+        self._reading = read_response(self._ids, self._renderer)

@@ -1,0 +1,310 @@
+"""vLLM behind `rollout.engine.Engine`: one thread owns the engine and steps it while there is work.
+
+The event loop hands over requests and commands through one queue and gets answers back as futures. The thread drains
+the queue between two engine steps, so a command such as a weight update never meets a half-finished step, and requests
+of many jobs share every step. Between the start and the finish of a weight update nothing is stepped.
+
+Weight versions are vLLM's own labels of the sampled tokens. Asynchronous scheduling is off: with it a step may hand out
+tokens that were drawn before an update and label them with the version after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
+from vllm.config import WeightTransferConfig
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+
+from rollout import weight_transfer
+from rollout.config import RolloutConfig
+from rollout.engine import Completion, EngineDeadError, Request, RequestError
+from rollout.schema import Float32Array
+
+BYTES_PER_GIB = 1024**3
+Answers = list[tuple["asyncio.Future[Any]", Any]]
+
+
+Work = Callable[[], Any]
+
+
+class VllmEngine:
+    """One vLLM engine in this process. Start and use it on one event loop."""
+
+    def __init__(self, version: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[tuple[Work, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()  # orders putting work in and closing the inbox for good
+        self._death: EngineDeadError | None = None
+        self._names = itertools.count()
+        self._version = version
+        self._max_model_len = 0
+        self._thread: threading.Thread | None = None
+        # Touched by the thread alone.
+        self._engine: Any = None
+        self._waiting: dict[str, asyncio.Future[RequestOutput]] = {}
+        self._updating_to: int | None = None
+
+    @classmethod
+    async def start(cls, config: RolloutConfig, model_dir: str, *, seed: int, version: int = 0) -> VllmEngine:
+        """Return when the model is loaded. Raises what vLLM raises when it cannot start."""
+        self = cls(version)
+        ready = self._loop.create_future()
+        self._thread = threading.Thread(
+            target=self._run, args=(config, model_dir, seed, ready), name="engine", daemon=True
+        )
+        self._thread.start()
+        self._max_model_len = await ready
+        return self
+
+    # -------------------------------------------------------------------------------------------- for the event loop
+
+    @property
+    def max_model_len(self) -> int:
+        return self._max_model_len
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    async def complete(self, request: Request) -> Completion:
+        """Sample one continuation. Cancelling the call aborts the request."""
+        return _completion(await self._submit(request.prompt_ids, _sampling_params(request)))
+
+    async def probe(self, sequences: Sequence[Sequence[int]]) -> list[Float32Array]:
+        """Log-probability of each token given its prefix, at temperature 1, under the current weights.
+
+        Returns one array per sequence, as long as the sequence. The first token has no prefix; its entry is 0. Prompts
+        with log-probabilities never read the prefix cache, so nothing computed under older weights can answer.
+        """
+        # A sampled token is not wanted, but vLLM has no request without one.
+        params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        outputs = await asyncio.gather(*(self._submit(ids, params) for ids in sequences))
+        return [_prompt_logprobs(output) for output in outputs]
+
+    async def start_update(self, version: int) -> None:
+        """Stop stepping and prepare for the tensors of `version`; requests in flight wait."""
+        await self._do(lambda: self._start_update(version))
+
+    async def load_chunk(self, chunk: weight_transfer.Chunk) -> None:
+        """Load one chunk of the started update."""
+        await self._do(lambda: self._rpc("update_weights", update_info={"weights": chunk}))
+
+    async def finish_update(self, version: int) -> None:
+        """Switch to the new weights and step again.
+
+        Requests in flight recompute their keys and values: every later token is drawn from the new weights alone.
+        """
+        await self._do(lambda: self._finish_update(version))
+        self._version = version
+
+    async def reported_version(self) -> int:
+        """The version that the engine itself reports."""
+        return int(await self._do(lambda: self._engine.get_weight_version()))
+
+    async def close(self) -> None:
+        """Stop the thread after the step in progress. Unfinished requests fail."""
+        with self._gate:
+            self._inbox.put(None)
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    async def _submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
+        name = str(next(self._names))
+        prompt = TokensPrompt(prompt_token_ids=[int(i) for i in prompt_ids])
+        future = self._post(lambda: self._add(name, prompt, params, future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._post(lambda: self._abort(name))
+            raise
+
+    async def _do(self, command: Work) -> Any:
+        """Run a command on the thread between two steps and return its result. Its failure ends the engine."""
+
+        def run() -> None:
+            self._answer([(future, command())])
+
+        future = self._post(run)
+        return await future
+
+    def _post(self, work: Work) -> asyncio.Future[Any]:
+        future = self._loop.create_future()
+        with self._gate:
+            if self._death is not None:
+                raise self._death
+            self._inbox.put((work, future))
+        return future
+
+    # -------------------------------------------------------------------------------------------- for the thread
+
+    def _run(self, config: RolloutConfig, model_dir: str, seed: int, ready: asyncio.Future[int]) -> None:
+        try:
+            self._engine = _build(config, model_dir, seed=seed)
+            self._engine.set_weight_version(str(self._version))
+        except BaseException as error:  # noqa: BLE001 - raised to the caller of `start`
+            self._answer([(ready, error)])
+            return
+        self._answer([(ready, int(self._engine.model_config.max_model_len))])
+        reason = "it was closed"
+        try:
+            while self._drain():
+                self._deliver(self._engine.step())
+        except Exception as error:  # the boundary of the thread: every waiter learns the cause
+            logging.getLogger(__name__).exception("the engine thread failed")
+            reason = f"{type(error).__name__}: {error}"
+        self._die(reason)
+
+    def _drain(self) -> bool:
+        """Do all the work in the inbox, waiting for some while there is nothing to step. False: stop."""
+        while True:
+            idle = not self._waiting or self._updating_to is not None
+            try:
+                item = self._inbox.get(block=idle)
+            except queue.Empty:
+                return True
+            if item is None:
+                return False
+            work, future = item
+            try:
+                work()
+            except Exception as error:
+                self._answer([(future, EngineDeadError(f"the engine stopped: {type(error).__name__}: {error}"))])
+                raise
+
+    def _add(self, name: str, prompt: TokensPrompt, params: SamplingParams, future: asyncio.Future[Any]) -> None:
+        try:
+            self._engine.add_request(name, prompt, params)
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the engine
+            self._answer([(future, RequestError(f"the engine refused a request: {type(error).__name__}: {error}"))])
+            return
+        self._waiting[name] = future
+
+    def _abort(self, name: str) -> None:
+        if self._waiting.pop(name, None) is not None:
+            self._engine.abort_request([name])
+
+    def _deliver(self, outputs: list[RequestOutput]) -> None:
+        self._answer([(self._waiting.pop(o.request_id), o) for o in outputs if o.finished])
+
+    def _answer(self, answers: Answers) -> None:
+        """Resolve futures on the event loop, all of one step in one wake-up."""
+        if answers:
+            self._loop.call_soon_threadsafe(_resolve, answers)
+
+    def _die(self, reason: str) -> None:
+        """Fail everything that waits, and everything that comes later."""
+        death = EngineDeadError(f"the engine stopped: {reason}")
+        waiting = list(self._waiting.values())
+        self._waiting.clear()
+        with self._gate:
+            self._death = death
+            while not self._inbox.empty():
+                item = self._inbox.get()
+                if item is not None:
+                    waiting.append(item[1])
+        self._answer([(future, death) for future in waiting])
+
+    def _start_update(self, version: int) -> None:
+        current = int(self._engine.get_weight_version())
+        if version < current:
+            raise ValueError(f"a weight update must not go back: version {version} after {current}")
+        self._rpc("start_weight_update")
+        self._updating_to = version
+
+    def _finish_update(self, version: int) -> None:
+        if version != self._updating_to:
+            raise ValueError(f"finish of weight version {version}, but the update started is {self._updating_to}")
+        self._rpc("finish_weight_update")
+        self._engine.set_weight_version(str(version))
+        self._engine.reset_prefix_cache(reset_running_requests=True)
+        self._updating_to = None
+
+    def _rpc(self, method: str, **kwargs: Any) -> None:
+        self._engine.collective_rpc(method, kwargs=kwargs)
+
+
+# ------------------------------------------------------------------------------------------------ to and from vLLM
+
+
+def _build(config: RolloutConfig, model_dir: str, *, seed: int) -> LLMEngine:
+    weight_transfer.register()
+    args = EngineArgs(
+        model=model_dir,
+        dtype=config.dtype,
+        seed=seed,
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        max_model_len=config.max_model_len,
+        kv_cache_memory_bytes=int(config.kv_cache_gib * BYTES_PER_GIB),
+        enforce_eager=config.enforce_eager,
+        enable_prefix_caching=True,
+        async_scheduling=False,
+        logprobs_mode="processed_logprobs",
+        generation_config="vllm",
+        weight_transfer_config=WeightTransferConfig(backend=weight_transfer.BACKEND),
+        disable_log_stats=True,
+    )
+    return LLMEngine.from_engine_args(args)
+
+
+def _sampling_params(request: Request) -> SamplingParams:
+    """Only what the request says may end it; the text is needed only to find stop texts."""
+    return SamplingParams(
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        seed=request.seed,
+        stop_token_ids=list(request.stop_ids),
+        stop=list(request.stop_texts),
+        include_stop_str_in_output=True,
+        ignore_eos=True,
+        logprobs=0,  # the sampled token's own and no others
+        flat_logprobs=True,
+        detokenize=bool(request.stop_texts),
+        skip_special_tokens=False,
+        spaces_between_special_tokens=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _completion(output: RequestOutput) -> Completion:
+    sampled = output.outputs[0]
+    if sampled.finish_reason not in ("stop", "length", "abort"):
+        raise RequestError(f"the engine ended a request with {sampled.finish_reason!r}: {sampled.stop_reason}")
+    spans = sampled.weight_versions
+    if not spans or len(sampled.logprobs.logprobs) != len(sampled.token_ids):
+        raise RequestError("the engine returned tokens without their weight versions or log-probabilities")
+    versions = [(int(span.version), span.end - span.start) for span in spans]
+    return Completion(
+        token_ids=np.asarray(sampled.token_ids, dtype=np.int32),
+        logprobs=np.asarray(sampled.logprobs.logprobs, dtype=np.float32),
+        versions=np.repeat(*np.asarray(versions, dtype=np.int32).T),
+        finish=sampled.finish_reason,
+    )
+
+
+def _prompt_logprobs(output: RequestOutput) -> Float32Array:
+    """[L] from the positions of a prompt, each a mapping from token to log-probability, the first None."""
+    ids = output.prompt_token_ids
+    found = (position[token].logprob for token, position in zip(ids[1:], output.prompt_logprobs[1:], strict=True))
+    return np.asarray([0.0, *found], dtype=np.float32)
+
+
+def _resolve(answers: Answers) -> None:
+    for future, answer in answers:
+        if future.done():  # its caller was cancelled
+            continue
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

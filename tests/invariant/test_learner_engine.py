@@ -1,0 +1,220 @@
+"""One rank of the learner on real DeepSpeed: sums independent of the cut, resume to the bit, refusal to break."""
+
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rl.batch import TrainingBatch
+from rl.learner import engine as engine_module
+from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.errors import NonFiniteError
+from rl.learner.result import RankResult
+from rl.learner.scratch import build_model
+from rl.losses.contract import LossInputs, LossOutput
+from rl.losses.ppo_clip import ppo_clip
+from rl.packing import PackedBatch, pack
+from tests.fakes_learner import training_batch, training_sample
+
+pytestmark = pytest.mark.stack
+SPEC = ScratchModel(hidden_size=64, num_layers=2, intermediate_size=64, num_heads=2, initializer_range=0.1)
+BATCHES = [training_batch(16, seed=seed) for seed in range(4)]
+PROBES = [[8, 9, 10, 11], [12, 13], [9, 9, 14, 15, 16]]
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What the actor's runtime environment sets; the folder is where DeepSpeed would compile kernels."""
+    compiled = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DS_ACCELERATOR", "cpu")
+        patch.setenv("LOCAL_RANK", "0")
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        patch.setenv("TORCH_EXTENSIONS_DIR", str(compiled))
+        yield compiled
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, str]:
+    """Model directory by `tied`."""
+    root = tmp_path_factory.mktemp("models")
+    for tied in (False, True):
+        build_model(SPEC.model_copy(update={"tied": tied}), str(root / str(tied)), seed=0)
+    return {tied: str(root / str(tied)) for tied in (False, True)}
+
+
+def make(model_dir: str, **settings: Any) -> engine_module.LearnerEngine:
+    rendezvous = engine_module.Rendezvous(rank=0, num_ranks=1, address="tcp://127.0.0.1:29631")
+    config = LearnerConfig(**{"lr": 1e-3, "num_optimizer_steps": 2, "micro_batch_tokens": 256, **settings})
+    return engine_module.LearnerEngine(
+        config, LossConfig(), model_dir, rendezvous, temperature=1.0, seed=0, total_steps=100
+    )
+
+
+def packed(engine: engine_module.LearnerEngine, batch: TrainingBatch, **settings: Any) -> PackedBatch:
+    config = engine._config
+    options = {"num_optimizer_steps": config.num_optimizer_steps, "layout": engine.info().layout, **settings}
+    return pack(
+        batch.samples,
+        aggregation=LossConfig().aggregation,
+        num_ranks=1,
+        micro_batch_tokens=config.micro_batch_tokens,
+        **options,
+    )
+
+
+def weights(engine: engine_module.LearnerEngine) -> Weights:
+    return {name: tensor for i in range(engine.info().num_chunks) for name, tensor in engine.export_chunk(i)}
+
+
+def difference(a: Weights, b: Weights) -> float:
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def test_accumulation_does_not_change_the_update(model_dirs: dict[bool, str]) -> None:
+    """(accumulation, micro-batch) of (1, 8), (8, 1) and (4, 2) of equal lengths, and mixed lengths in either layout."""
+    equal = TrainingBatch(
+        step=1,
+        version=0,
+        num_groups=2,
+        samples=tuple(training_sample(i, length=13, advantage=i - 3.0) for i in range(8)),
+    )
+    seen: list[tuple[Weights, RankResult]] = []
+    for tokens, count in ((96, 1), (12, 8), (24, 4)):
+        engine = make(model_dirs[False], micro_batch_tokens=tokens, num_optimizer_steps=1)
+        batch = packed(engine, equal)
+        assert len(batch.steps[0].ranks[0]) == count
+        result = [engine.train(batch) for _ in range(3)][-1]
+        seen.append((weights(engine), result))
+    for other, result in seen[1:]:
+        assert difference(seen[0][0], other) <= 1e-5
+        # Adam forgives a wrong factor on the gradient; its norm does not.
+        assert result.grad_norms == pytest.approx(seen[0][1].grad_norms, rel=1e-5)
+        assert result.losses == pytest.approx(seen[0][1].losses, abs=1e-6)
+
+
+def test_layouts_give_the_same_update(model_dirs: dict[bool, str]) -> None:
+    seen = []
+    for layout in ("buckets", "packed"):
+        engine = make(model_dirs[False], layout=layout)
+        result = engine.train(packed(engine, BATCHES[0]))
+        seen.append((weights(engine), result))
+    assert difference(seen[0][0], seen[1][0]) <= 1e-5
+    assert seen[0][1].grad_norms == pytest.approx(seen[1][1].grad_norms, rel=1e-5)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_resume_is_bit_identical(model_dirs: dict[bool, str], tmp_path: Path, zero_stage: int) -> None:
+    settings = {"zero_stage": zero_stage, "schedule": "cosine", "warmup_steps": 3}
+    straight = make(model_dirs[False], **settings)
+    for batch in BATCHES:
+        straight.train(packed(straight, batch))
+
+    first = make(model_dirs[False], **settings)
+    for batch in BATCHES[:2]:
+        first.train(packed(first, batch))
+    first.save(str(tmp_path))
+    resumed = make(str(tmp_path / "model"), **settings)
+    resumed.load(str(tmp_path))
+    assert resumed.version == 4
+    for batch in BATCHES[2:]:
+        resumed.train(packed(resumed, batch))
+
+    assert resumed.version == straight.version == 8
+    assert difference(weights(straight), weights(resumed)) == 0.0
+    assert straight.checksums() == resumed.checksums()
+
+
+def test_a_checkpoint_of_another_shape_is_refused(model_dirs: dict[bool, str], tmp_path: Path) -> None:
+    engine = make(model_dirs[False], zero_stage=1)
+    with pytest.raises(ValueError, match="is no learner checkpoint"):
+        engine.load(str(tmp_path))
+    engine.save(str(tmp_path))
+    with pytest.raises(ValueError, match=r"'zero_stage': 1.*this run has.*'zero_stage': 0"):
+        make(model_dirs[False]).load(str(tmp_path))
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_non_finite_loss_stops_before_the_update_and_names_the_sample(
+    model_dirs: dict[bool, str], zero_stage: int, value: float
+) -> None:
+    engine = make(model_dirs[False], zero_stage=zero_stage, num_optimizer_steps=1, micro_batch_tokens=64)
+    before = weights(engine)
+    batch = training_batch(16, seed=9)
+    batch.samples[5].advantages[-1] = value
+    with pytest.raises(NonFiniteError, match=r"optimizer step 1 .* was not applied: non-finite loss in g1/1$"):
+        engine.train(packed(engine, batch))
+    assert engine.version == 0 and difference(before, weights(engine)) == 0.0
+    with pytest.raises(RuntimeError, match="stopped at a non-finite value"):
+        engine.train(packed(engine, BATCHES[1]))
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2])
+def test_a_non_finite_gradient_stops_before_the_update(model_dirs: dict[bool, str], zero_stage: int) -> None:
+    engine = make(model_dirs[False], zero_stage=zero_stage, num_optimizer_steps=1)
+    before = weights(engine)
+    engine._hf_model.model.norm.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NonFiniteError, match=r"gradient norm.*with a finite loss"):
+        engine.train(packed(engine, BATCHES[0]))
+    assert engine.version == 0 and difference(before, weights(engine)) == 0.0
+
+
+def test_later_steps_are_anchored_to_the_weights_before_the_batch(
+    model_dirs: dict[bool, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(model_dirs[False], lr=1e-2)
+    batch = packed(engine, BATCHES[0])
+    fresh = [engine._score_quietly(engine._to_device(step.ranks[0][0])) for step in batch.steps]
+    calls: list[LossInputs] = []
+
+    def spy(config: LossConfig, inputs: LossInputs) -> LossOutput:
+        calls.append(inputs)
+        return ppo_clip(config, inputs)
+
+    monkeypatch.setitem(engine_module.LOSSES, "ppo_clip", spy)
+    result = engine.train(batch)
+    assert len(calls) == 2 and result.version == 2
+    for inputs, anchor in zip(calls, fresh, strict=True):
+        assert torch.equal(inputs.anchor_logprobs, anchor)
+    assert torch.equal(calls[0].learner_logprobs, calls[0].anchor_logprobs)
+    assert not torch.allclose(calls[1].learner_logprobs, calls[1].anchor_logprobs, atol=1e-3)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_what_is_exported_is_what_the_learner_computes(
+    model_dirs: dict[bool, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    monkeypatch.setattr(engine_module, "EXPORT_CHUNK_BYTES", 40_000)
+    engine = make(model_dirs[tied], zero_stage=1)
+    engine.train(packed(engine, BATCHES[0]))
+    chunks = [engine.export_chunk(i) for i in range(engine.info().num_chunks)]
+    names = [name for chunk in chunks for name, _ in chunk]
+    assert len(chunks) > 2 and len(set(names)) == len(names)
+    assert ("lm_head.weight" in names) is not tied
+    for chunk in chunks:  # a view of the flat buffer would carry all of it
+        assert len(pickle.dumps(chunk)) < 1.2 * sum(t.numel() * 4 for _, t in chunk) + 4096
+
+    engine.save_model(str(tmp_path))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == SPEC.vocab_size
+    for ids, probe in zip(PROBES, engine.probe(PROBES), strict=True):
+        with torch.no_grad():
+            logprobs = model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
+        expected = logprobs[:-1].gather(-1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
+        assert np.abs(probe - expected).max() < 1e-5
+
+
+def test_nothing_was_compiled(environment: Path) -> None:
+    """DeepSpeed would build a C++ kernel at start: 40 s, and a crash where there is no compiler."""
+    assert os.listdir(environment) == []

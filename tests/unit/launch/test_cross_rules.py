@@ -1,0 +1,58 @@
+"""Rules between sections: each names the values and what to change."""
+
+from pathlib import Path
+
+import pytest
+
+from launch import recipe
+from launch.recipe import RecipeError
+
+RECIPES = Path(__file__).parents[3] / "launch/recipes"
+QUICKSTART = RECIPES / "quickstart.toml"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rollout.group_size=1"], r"rollout\.group_size must be at least 2, got 1; 8 is usual"),
+        (["sampling.min_judged=9", "rollout.group_size=8"], r"min_judged = 9 is more than rollout\.group_size = 8"),
+        (["rollout.temperature=0"], r"rollout\.temperature = 0 makes all siblings"),
+        (
+            ["budgets.max_prompt_tokens=50", "budgets.efforts.high.max_thinking_tokens=200"],
+            r"rollout\.max_model_len = \d+ is shorter than effort 'high' may become: .* 50 \+ max_thinking_tokens 200",
+        ),
+        (["rollout.max_model_len=4096"], r"rollout\.max_model_len = 4096 is more than model\.max_positions = \d+"),
+        (["sft.mix.ultra=0.5"], r"sft\.mix names unknown efforts \['ultra'\]; budgets\.efforts has \['high', 'low'"),
+        (
+            ["prm.type=none", "credit.type=grpo", "credit.process={ weight = 0.2 }"],
+            r"credit\.process \(weight 0\.2\) needs step scores, and prm\.type is 'none'; set prm\.type = 'exact'",
+        ),
+        (["evaluate.num_tasks=100000"], r"evaluate\.num_tasks = 100000 is more than tasks\.held_out\.num_tasks"),
+        (["model.num_heads=8"], r"128 / 8 = 16, and the engine's attention has kernels for head sizes 32, 64"),
+        (["budgets.efforts.high.instruction='<huge>'"], r"instruction = '<huge>' has characters .* add them to"),
+        (["format.thinking_open='[think]'"], r"format\.thinking_open = '\[think\]' has characters"),
+        (["learner.dtype=bfloat16", "learner.zero_stage=0"], r"dtype bfloat16 needs zero_stage >= 1"),
+    ],
+)
+def test_an_impossible_combination_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        recipe.load(QUICKSTART, overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["learner.num_ranks=4", "cluster.num_cpus=2", "learner.threads_per_rank=1"], "= 4 threads share"),
+        (["rollout.num_engines=3", "cluster.num_cpus=2", "rollout.threads_per_engine=1"], "= 3 threads share"),
+        (["rollout.dtype=bfloat16"], "set them equal"),
+        (["rollout.top_p=0.9"], "sample from another distribution"),
+        (["budgets.phases=[{ until_step = 9, mix = { high = 1.0 } }]", "loop.num_steps=5"], "never used"),
+    ],
+)
+def test_a_doubtful_combination_is_warned_about(overrides: list[str], message: str) -> None:
+    (found,) = [w for w in recipe.load(QUICKSTART, overrides).warnings() if message in w]
+    assert "; " in found  # the remedy follows
+
+
+def test_shipped_recipes_need_no_warning() -> None:
+    assert [recipe.load(path).warnings() for path in sorted(RECIPES.glob("*.toml"))] == [[], []]
