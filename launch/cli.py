@@ -199,7 +199,7 @@ def _fail(error: Exception) -> int:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console()
+    return Console(file=sys.stdout)  # the stream of now: a session gives later prints of libraries to a log file
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

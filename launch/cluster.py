@@ -1,8 +1,9 @@
 """Ray, started and stopped on purpose: the only file of this room that imports it.
 
 A local run gets a Ray of its own that listens on the loopback interface alone, has no dashboard, asks for a token (a
-random one per run: another user of the machine can reach loopback, and whoever reaches Ray can run code) and leaves its
-logs in the run directory. Joining an existing cluster is refused unless the user brings that cluster's token.
+random one per process: another user of the machine can reach loopback, and whoever reaches Ray can run code) and leaves
+its logs in the run directory. Ray reads all of that when it is imported, so a session starts before any module that
+imports Ray is loaded. Joining an existing cluster is refused unless the user brings that cluster's token.
 
 Whatever a phase does, leaving `session` ends every process that Ray started for it; they are known by their ids.
 """
@@ -15,6 +16,7 @@ import queue
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -47,9 +49,12 @@ def session(config: ClusterConfig, *, log_dir: Path) -> Iterator[None]:
     """Ray for the duration of the block. Ends all of its processes on the way out, whatever the way."""
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     temporary = Path(tempfile.mkdtemp(prefix="ponder-ray-"))  # short: Ray's socket paths must stay below 107 bytes
+    log_dir.mkdir(parents=True, exist_ok=True)
     try:
-        _start(config, temporary)
-        yield
+        # Ray prints what happens to its workers to stdout, whatever it is told; the console holds the real one.
+        with (log_dir / "driver.out").open("a") as log, contextlib.redirect_stdout(log):
+            _start(config, temporary)
+            yield
     finally:
         with _interrupts_wait():
             _stop(before)
@@ -63,8 +68,7 @@ def run_isolated(
     on_progress: Callable[[Any], None] | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Run `function` in a process of its own and return what it returns; the process, and its memory, is gone
-    afterwards.
+    """Run `function` in a process of its own, which is gone afterwards with its memory; return what it returned.
 
     With `on_progress` the function is called with a keyword `progress`: a callable whose argument, any picklable value,
     is handed to `on_progress` here, in order. An exception of the function is raised here as itself.
@@ -145,12 +149,17 @@ def _stream(
 
 
 def _start(config: ClusterConfig, temporary: Path) -> None:
+    if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
+        # Ray has read its environment by then: it would listen everywhere and ask for nothing.
+        raise ClusterError(
+            "Ray was imported before launch.cluster.session set its environment; start the session first"
+        )
     os.environ.update(_WORKER_ENVIRONMENT)
-    os.environ["RAY_AUTH_MODE"] = "token"
+    options: dict[str, Any] = {}
     if config.address == "local":
         os.environ.update(_LOOPBACK_ENVIRONMENT)
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        options: dict[str, Any] = {
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        options = {
             "num_cpus": config.num_cpus,
             "object_store_memory": int(config.object_store_gib * 2**30),
             "include_dashboard": False,
@@ -159,21 +168,18 @@ def _start(config: ClusterConfig, temporary: Path) -> None:
         }
     else:
         _require_token(config.address)
-        options = {}
-    import ray  # after the environment is set: Ray reads it on import
+    os.environ["RAY_AUTH_MODE"] = "token"
+    import ray
 
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address=config.address,
-            log_to_driver=False,
-            configure_logging=False,
-            logging_level="ERROR",
-            **options,
-        )
+        ray.init(address=config.address, log_to_driver=False, configure_logging=False, logging_level="ERROR", **options)
     except Exception as error:  # Ray raises many kinds here; all mean the same to the user
         raise ClusterError(
             f"Ray ({config.address}) did not start: {error}. `ponder doctor` checks memory, disk and loopback"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray puts its own handler there, which skips our cleaning up
 
 
 def _require_token(address: str) -> None:
@@ -188,12 +194,13 @@ def _require_token(address: str) -> None:
 
 
 def _stop(before: set[int]) -> None:
+    if "ray" not in sys.modules:
+        return
     import ray
 
     # Listed before the shutdown: a worker whose raylet is gone is no descendant of ours any more.
     ours = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
     ray.shutdown()
-    os.environ.pop("RAY_AUTH_TOKEN", None)
     _, alive = psutil.wait_procs(ours, timeout=_STOP_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -21,7 +21,6 @@ from rich.live import Live
 from rich.text import Text
 
 from launch.screen import (
-    SPLIT_METRICS,
     EffortNow,
     Snapshot,
     duration,
@@ -37,7 +36,7 @@ from rl.evaluate import EvalResult
 from rl.metrics import reduce_metrics
 from rl.record import Fate
 from rl.report.curves import ranked_names
-from rl.report.data import Evaluation
+from rl.report.data import TIME_METRICS, Evaluation
 from rl.verdict import final_rewards, is_correct
 from rollout.schema import Metric, ScoredGroup
 
@@ -81,6 +80,7 @@ class ConsoleReporter:
         self._heartbeat_s = heartbeat_s
         self._now = Snapshot(title=title, num_steps=num_steps, phase_started=clock(), last_step_at=clock())
         self._since = _Since()
+        self._idle_since = clock()  # end of the last phase: a phase that nobody announced began then
         self._durations: collections.deque[float] = collections.deque(maxlen=SPEED_STEPS)
         self._is_live = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=2) if self._is_live else None
@@ -107,22 +107,30 @@ class ConsoleReporter:
         elif self._heart.is_alive():
             self._heart.join()
 
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is on the screen now."""
+        return self._now
+
     # ------------------------------------------------------------------------------------------ phases, told by launch
 
     @contextmanager
     def running(self, name: str, *, total: int | None = None) -> Iterator[None]:
-        """A phase for as long as the block lasts."""
+        """A phase for as long as the block lasts, unless the loop reports its end, or another one begins, before."""
         self.begin(name, total=total)
         try:
             yield
         finally:
-            self._end(self._clock() - self._now.phase_started)
+            if self._now.running == name:
+                self._end(self._clock() - self._now.phase_started)
 
     def begin(self, name: str, *, total: int | None = None) -> None:
         """A phase begins; one that is still running ends. `total` counts what `progress` reports."""
         if self._now.running:
             self._end(self._clock() - self._now.phase_started)
-        started = self._clock()
+        self._start(name, self._clock(), total)
+
+    def _start(self, name: str, started: float, total: int | None) -> None:
         self._now = replace(
             self._now, running=name, phase_started=started, phase_done=0, phase_total=total, phase_note=""
         )
@@ -136,6 +144,7 @@ class ConsoleReporter:
 
     def _end(self, seconds: float) -> None:
         name, before = self._now.running, self._now.phases
+        self._idle_since = self._clock()
         self._now = replace(
             self._now, running="", phases={**before, name: before.get(name, 0.0) + seconds}, phase_total=None
         )
@@ -147,8 +156,7 @@ class ConsoleReporter:
         """Count a training group whose fate is final; evaluations are shown when they are complete."""
         if fate.name == "evaluated":
             return
-        if self._now.running != "train":
-            self.begin("train")
+        self._ensure_training()
         tally = self._since.efforts.setdefault(scored.group.job.budget.effort, _Tally())
         for trajectory, outcome in zip(scored.group.trajectories, scored.outcomes, strict=True):
             verdict = is_correct(outcome)
@@ -171,8 +179,7 @@ class ConsoleReporter:
 
     def step(self, step: int, batch: TrainingBatch, result: StepResult | None, metrics: Sequence[Metric]) -> None:
         """Show a finished step; `result` is None when nothing of it could be trained on."""
-        if self._now.running != "train":
-            self.begin("train")
+        self._ensure_training()
         clock, since = self._clock(), self._since
         self._since = _Since()
         seconds = max(clock - self._now.last_step_at, 1e-6)
@@ -188,7 +195,7 @@ class ConsoleReporter:
             rewards=(*self._now.rewards, *([] if reward is None else [reward]))[-MAX_REWARDS:],
             efforts={**self._now.efforts, **_efforts(since)},
             tokens_per_s=since.sampled_tokens / seconds,
-            split={part: values[name] for part, name in SPLIT_METRICS.items() if name in values},
+            split={part: values[name] for part, name in TIME_METRICS.items() if name in values},
             groups_since_step=0,
         )
         self._line(plain_step(self._now))
@@ -208,14 +215,25 @@ class ConsoleReporter:
         if self._now.running == name:
             self._end(seconds)
             return
-        before = self._now.phases
-        self._now = replace(self._now, phases={**before, name: before.get(name, 0.0) + seconds})
+        before, self._idle_since = self._now.phases, self._clock()
+        # Evaluations and checkpoints between two steps are no part of the time of a step.
+        pause = self._now.last_step_at + seconds if self._now.running == "train" else self._now.last_step_at
+        self._now = replace(
+            self._now, phases={**before, name: before.get(name, 0.0) + seconds}, last_step_at=min(pause, self._clock())
+        )
         self._line(f"{name}: {duration(seconds)}")
 
     def warning(self, message: str) -> None:
         """Say it above the live screen, where it stays, and keep the newest one in view."""
         self._now = replace(self._now, warning=visible(message))
         self._say(f"warning: {message}", style="yellow")
+
+    def _ensure_training(self) -> None:
+        """The loop does not announce that training begins: its first event does."""
+        if self._now.running != "train":
+            if self._now.running:
+                self._end(self._clock() - self._now.phase_started)
+            self._start("train", self._idle_since, None)
 
     def _evaluation_name(self) -> str:
         if self._now.step == 0:
@@ -224,7 +242,7 @@ class ConsoleReporter:
 
     # ------------------------------------------------------------------------------------------------------ the end
 
-    def finish(self, *, before: Evaluation | None, after: Evaluation | None, report: Path | None) -> None:
+    def finish(self, *, before: Evaluation | None, after: Evaluation | None, report: Path | str | None) -> None:
         """Close the live screen and print the table before/after and, as the last line, where the report is."""
         self.close()
         for line in results(before, after, phases=self._now.phases):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import collections
 import io
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from launch.screen import SPLIT_METRICS, EffortNow, Snapshot, live_view, results
-from rl.report.curves import Series
-from rl.report.data import RunData, load_run
+from launch.screen import EffortNow, Snapshot, live_view, results
+from rl.record_reader import ledger
+from rl.report.curves import matching
+from rl.report.data import ACCURACY, REWARD, THINKING, TIME_METRICS, TOKENS_PER_S, RunData, load_run
 from rl.report.picture import accuracy_svg
-from rl.report.plots import matching
+from rl.report.trajectories import GROUPS_FOLDER
 
 WIDTH = 108  # characters
 
@@ -24,7 +25,10 @@ def write_pictures(directory: Path, out: Path) -> list[Path]:
     run = load_run(directory)
     out.mkdir(parents=True, exist_ok=True)
     modes = [mode for evaluation in (run.before, run.after) if evaluation is not None for mode in evaluation.modes]
-    pictures = {"terminal.svg": terminal_svg(run), "accuracy_tokens.svg": accuracy_svg(run.before, run.after, mode=(modes or ["sampled"])[0])}
+    pictures = {
+        "terminal.svg": terminal_svg(run),
+        "accuracy_tokens.svg": accuracy_svg(run.before, run.after, mode=(modes or ["sampled"])[0]),
+    }
     for name, svg in pictures.items():
         (out / name).write_text(svg, encoding="utf-8")
     return [out / name for name in pictures]
@@ -44,4 +48,28 @@ def terminal_svg(run: RunData) -> str:
 
 
 def last_snapshot(run: RunData) -> Snapshot:
-    """What was on the screen after the last step, from the metrics."""
+    """What was on the screen after the last training step, from the metrics."""
+    step = run.num_steps
+    rewards = run.series[REWARD].values if REWARD in run.series else ()
+    accuracy = matching(run.series, [ACCURACY])
+    thinking = matching(run.series, [THINKING])
+    entries = ledger(run.directory / GROUPS_FOLDER)
+    times = matching(run.series, list(TIME_METRICS.values()))
+    return Snapshot(
+        title=run.directory.resolve().name,
+        num_steps=step,
+        step=step,
+        phases=run.phases,
+        reward=rewards[-1] if rewards else None,
+        rewards=rewards,
+        efforts={
+            name: EffortNow(
+                accuracy=accuracy[name].values[-1] if name in accuracy else None, thinking_tokens=series.values[-1]
+            )
+            for name, series in thinking.items()
+        },
+        tokens_per_s=run.series[TOKENS_PER_S].values[-1] if TOKENS_PER_S in run.series else None,
+        split={part: series.values[-1] for part, series in times.items()},
+        dropped=collections.Counter(entry.reason for entry in entries if entry.fate == "dropped"),
+        num_groups=len(entries),
+    )

@@ -1,11 +1,15 @@
 """The run directory: one place that names every file in it.
 
-config.json       resolved settings, what resume reads          metrics.jsonl, tensorboard/
-manifest.json     versions, commit, machine, per session         groups/       every group with its fate (Parquet)
-phases.json       finished phases with their seconds             checkpoints/  written aside and renamed when whole
-evaluations.json  accuracy per effort, before and after          logs/         engines, learner, services, Ray
-start_model/      the model training starts from                 model/        the model after the last step
-summary.json, report.html                                        errors.log    full tracebacks
+- config.json: the resolved settings, what resume reads
+- manifest.json: versions, commit and machine of every session
+- phases.json: finished phases and their seconds
+- base_model/, start_model/, model/: the model as it was given or built, after the cold start, after the last step
+- metrics.jsonl, tensorboard/: what training measured
+- groups/: every group with its fate, in Parquet
+- checkpoints/: written aside and renamed when whole
+- usage.json: seconds and peak memory over all sessions
+- summary.json, report.html: what came out
+- logs/, errors.log: of engines, learner, services and Ray; full tracebacks
 """
 
 from __future__ import annotations
@@ -38,12 +42,13 @@ class RunDirectory:
         self.config = root / "config.json"
         self.manifest = root / "manifest.json"
         self.phases = root / "phases.json"
-        self.evaluations = root / "evaluations.json"
+        self.usage = root / "usage.json"
         self.summary = root / "summary.json"
         self.report = root / "report.html"
         self.groups = root / "groups"
         self.checkpoints = root / "checkpoints"
         self.logs = root / "logs"
+        self.base_model = root / "base_model"
         self.start_model = root / "start_model"
         self.model = root / "model"
         self.errors = root / "errors.log"
@@ -90,8 +95,8 @@ class RunDirectory:
 
     def newest_model(self) -> Path:
         """The trained model; of an unfinished run the newest checkpoint's, else the one training starts from."""
-        checkpoints = sorted(self.checkpoints.glob("step-*/model"), reverse=True)
-        for model in (self.model, *checkpoints, self.start_model):
+        checkpoints = sorted(self.checkpoints.glob("step-*/learner/model"), reverse=True)
+        for model in (self.model, *checkpoints, self.start_model, self.base_model):
             if find_weights(model) is not None:
                 return model
         raise RunDirectoryError(f"{self.root} holds no model yet; resume the run, or name another directory")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich.box import ROUNDED
 from rich.console import Group as Stack
 from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
@@ -13,15 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rl.report.curves import ranked_names
-from rl.report.data import MODES, EvalPoint, Evaluation
+from rl.report.data import MODES, TIME_METRICS, EvalPoint, Evaluation
 
-SPLIT_METRICS = {
-    "generate": "time/generate_s",
-    "judge": "time/judge_s",
-    "learn": "time/learn_s",
-    "publish": "time/publish_s",
-}
-PARTS = tuple(SPLIT_METRICS)
 PART_STYLES = {"generate": "cyan", "judge": "magenta", "learn": "green", "publish": "yellow"}
 BAR_WIDTH = 32
 # C0 controls but tab and newline, DEL, C1 controls, and the marks that turn the reading direction around
@@ -65,7 +59,10 @@ class Snapshot:
 
     @property
     def seconds_left(self) -> float | None:
-        return None if self.seconds_per_step is None else self.seconds_per_step * (self.num_steps - self.step)
+        """None before the first step and after the last one."""
+        if self.seconds_per_step is None or self.step >= self.num_steps:
+            return None
+        return self.seconds_per_step * (self.num_steps - self.step)
 
 
 def duration(seconds: float) -> str:
@@ -88,12 +85,17 @@ def sparkline(values: Sequence[float], *, width: int, is_ascii: bool) -> str:
     return "".join(blocks[round((value - low) * scale)] for value in shown)
 
 
-def visible(text: str) -> str:
-    """`text` without any character that a terminal would obey: control characters become \\xNN, newlines and tabs stay.
+def spaced(name: str) -> str:
+    """A phase's name as a person writes it."""
+    return name.replace("_", " ")
 
-    What a model wrote may hold escape sequences that move the cursor, rename the window or hide what follows.
+
+def visible(text: str) -> str:
+    """`text` without any character that a terminal would obey: control characters become escapes such as \\x1b.
+
+    Newlines and tabs stay. What a model wrote may move the cursor, rename the window or hide what follows.
     """
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def percent(share: float | None) -> str:
@@ -108,7 +110,7 @@ def plain_step(now: Snapshot) -> str:
     if now.tokens_per_s is not None:
         fields.append(f"{now.tokens_per_s:,.0f} tok/s")
     if now.split:
-        fields.append(" ".join(f"{part} {now.split[part]:.2f}s" for part in PARTS if part in now.split))
+        fields.append(" ".join(f"{part} {now.split[part]:.2f}s" for part in TIME_METRICS if part in now.split))
     fields.append(f"dropped {sum(now.dropped.values())}/{now.num_groups}")
     if now.seconds_left is not None:
         fields.append(f"left {duration(now.seconds_left)}")
@@ -149,7 +151,7 @@ def results(
     before: Evaluation | None, after: Evaluation | None, *, phases: Mapping[str, float]
 ) -> list[RenderableType]:
     """What is said at the end: accuracy and thinking tokens before and after per effort, and where the time went."""
-    table = Table(title="Held-out accuracy (95% interval) and thinking tokens", title_justify="left")
+    table = Table(title="Held-out accuracy (95% interval) and thinking tokens", title_justify="left", box=ROUNDED)
     for title in ("effort", "decoding"):
         table.add_column(title)
     for title in ("before", "after", "change", "thinking before", "after"):
@@ -161,7 +163,7 @@ def results(
             ends = [None if e is None else e.points.get((effort, mode)) for e in (before, after)]
             table.add_row(effort, mode, *_result_cells(*ends))
         table.add_section()
-    spent = "   ".join(f"{name} {duration(seconds)}" for name, seconds in phases.items())
+    spent = "   ".join(f"{spaced(name)} {duration(seconds)}" for name, seconds in phases.items())
     return [table, *([_labeled("time", spent)] if spent else [])] if shown else []
 
 
@@ -181,10 +183,10 @@ def _result_cells(before: EvalPoint | None, after: EvalPoint | None) -> list[Tex
 def _phases(now: Snapshot, clock: float) -> Text:
     line = Text(now.title, style="bold")
     for name, seconds in now.phases.items():
-        line.append(f"   {name} ", style="not bold dim")
+        line.append(f"   {spaced(name)} ", style="not bold dim")
         line.append(duration(seconds), style="not bold")
     if now.running:
-        line.append(f"   {now.running} {duration(clock - now.phase_started)}", style="bold cyan")
+        line.append(f"   {spaced(now.running)} {duration(clock - now.phase_started)}", style="bold cyan")
     return line
 
 
@@ -218,9 +220,9 @@ def _efforts_and_times(now: Snapshot, *, is_ascii: bool) -> Table:
         efforts.add_row(name, Text(percent(effort.accuracy), style="bold"), f"{effort.thinking_tokens:.1f} tok")
     times = Table.grid(padding=(0, 1))
     total = sum(now.split.values())
-    for part in (part for part in PARTS if part in now.split):
+    for part in (part for part in TIME_METRICS if part in now.split):
         seconds = now.split[part]
-        bar = ("#" if is_ascii else "\u2588") * round(16 * seconds / total) if total else ""
+        bar = ("#" if is_ascii else "\u2586") * round(16 * seconds / total) if total else ""
         times.add_row(Text(part, style="dim"), f"{seconds:.2f} s", Text(bar, style=PART_STYLES[part]))
     both = Table.grid(padding=(0, 4))
     both.add_row(efforts, times)

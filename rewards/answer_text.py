@@ -45,8 +45,8 @@ _LONG_NUMBER = re.compile(r"\d{200,}")
 def find_answer(text: str) -> str | None:
     r"""The part of an answer text that is the answer, None when there is none.
 
-    In this order: the last non-empty `\boxed{}`; what follows a last `####`; the last formula between math marks; the last
-    line when it holds no words; the last number. A text without any number is taken whole when it is short.
+    In this order: the last non-empty `\boxed{}`; what follows a last `####`; the last formula between math marks; the
+    last line when it holds no words; the last number. A text without any number is taken whole when it is short.
     """
     tail = text[-_TAIL_CHARS:].replace("\\$", "").strip()  # a dollar of money is not a math mark
     boxed = last_boxed(tail)
@@ -132,8 +132,8 @@ def is_words(normalized: str) -> bool:
 def judge_numbers(sample: Sample) -> Outcome | None:
     """The verdict where both sides are plain numbers or words; None leaves everything else to computer algebra.
 
-    Only references that this grammar understands wholly are decided here: a reference that nothing can parse must become
-    BAD_REFERENCE for every answer, also for one that happens to be spelled the same.
+    Only references that this grammar understands wholly are decided here: a reference that nothing can parse must
+    become BAD_REFERENCE for every answer, also for one that happens to be spelled the same.
     """
     reference = normalize(sample.reference)
     wanted = read_number(reference)

@@ -35,7 +35,7 @@ class LatencyHistogram:
         for bucket in sorted(self._counts):
             seen += self._counts[bucket]
             if seen >= needed:
-                return 2.0 ** (bucket / _BUCKETS_PER_OCTAVE)
+                return math.exp2(bucket / _BUCKETS_PER_OCTAVE)
         return 0.0
 
     def clear(self) -> None:
@@ -46,7 +46,8 @@ class BatchedCalls(Generic[Item, Result]):
     """Coalesces concurrent `ask`s into calls of `send`, with a bound on what is open and a deadline for each.
 
     At most `max_pending` questions are open; a further caller waits for a place (and each place is free again within
-    `deadline_s`, so the wait is bounded too). Questions that arrive within two milliseconds share one call. Belongs to one event loop.
+    `deadline_s`, so the wait is bounded too). Questions that arrive within two milliseconds share one call. Belongs
+    to one event loop.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 """The response must close its thinking and then answer.
 
-A thinking cap that closed the thinking by force counts as closed: how long to think is a matter of budgets, not of format.
+A thinking cap that closed the thinking by force counts as closed: how long to think is a matter of budgets, not of
+format.
 """
 
 from __future__ import annotations

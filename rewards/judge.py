@@ -1,26 +1,24 @@
-"""Samples in, verdicts out: routes each sample to its verifiers, in process or sandboxed, and composes what they say."""
+"""Samples in, verdicts out: asks the verifiers of each sample, in process or sandboxed, and composes what they say."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rewards.compose import compose
-from rewards.config import TASK_VERIFIER, RewardsConfig
-from rewards.outcome import UNJUDGEABLE_FINISHES, Sample, unjudged, unparseable
+from rewards.config import RewardsConfig
+from rewards.outcome import Sample, unjudged, unparseable
+from rewards.routing import Routing, answer_in_process
 from rewards.sandbox import Reply, ReplyStatus, WorkerPool
 from rewards.verifier import traits_of
 from rollout.schema import Outcome, Status
 
 _CacheKey = tuple[str, str, str, str]
 _MAX_PARTS = 64
-
-
-class UnknownVerifierError(ValueError):
-    """A verifier was named that is not registered."""
+_DIED = (ReplyStatus.CRASH, ReplyStatus.MEMORY)
 
 
 class Judge:
@@ -28,9 +26,7 @@ class Judge:
 
     def __init__(self, config: RewardsConfig, verifiers: Mapping[str, str]) -> None:
         """`verifiers` maps a name to 'module:attribute'. Raises UnknownVerifierError for a component's unknown name."""
-        self._components = config.components
-        self._weights = {name: component.weight for name, component in config.components.items()}
-        self._verifiers = dict(verifiers)
+        self._routing = Routing(config, verifiers)
         limits = config.sandbox
         self._pool = WorkerPool(
             num_workers=limits.num_workers,
@@ -40,48 +36,54 @@ class Judge:
         )
         self._cache: OrderedDict[_CacheKey, Outcome] = OrderedDict()
         self._cache_size = config.cache_size
+        self._deadline_s = config.deadline_s
         self._counts: Counter[str] = Counter()
-        for name in {component.verifier for component in config.components.values()} - {TASK_VERIFIER}:
-            self._target(name)
 
     async def judge(self, samples: Sequence[Sample]) -> list[Outcome]:
-        """One verdict per sample, in order."""
+        """One verdict per sample, in order, within the configured deadline: the late are a TIMEOUT, the rest stand."""
+        expires = time.monotonic() + self._deadline_s
         asked: list[tuple[str, Sample]] = []  # every (target, sample) that some component of some sample needs
         plans: list[dict[str, int | Outcome]] = []
         for sample in samples:
             plan: dict[str, int | Outcome] = {}
-            for name, component in self._components.items():
-                question = self._question(component.verifier, sample)
+            for name, question in self._routing.questions(sample).items():
                 if isinstance(question, Outcome):
                     plan[name] = question
                 else:
                     plan[name] = len(asked)
                     asked.append((question, sample))
             plans.append(plan)
-        answers = await self._ask(asked)
+        answers = await self._ask(asked, expires)
         return [
-            compose({n: answers[p] if isinstance(p, int) else p for n, p in plan.items()}, self._weights) for plan in plans
+            self._routing.verdict({n: answers[p] if isinstance(p, int) else p for n, p in plan.items()})
+            for plan in plans
         ]
 
     async def check_references(self, samples: Sequence[Sample]) -> list[str | None]:
         """For each sample made by `Sample.of_reference`: why its reference cannot be judged against, or None.
 
-        Raises UnknownVerifierError, or SandboxLoadError for a verifier that cannot be imported: those are mistakes in the
-        set-up, not in the data.
+        Raises UnknownVerifierError, or SandboxLoadError for a verifier that cannot be imported: those are mistakes in
+        the set-up, not in the data.
         """
-        names = sorted({name for sample in samples for name in self._names(sample)})
-        targets = {name: self._target(name) for name in names}
+        names = sorted({name for sample in samples for name in self._routing.verifiers_of(sample)})
+        targets = {name: self._routing.target(name) for name in names}
         for target in targets.values():
             if traits_of(target).in_process is None or traits_of(target).reference_check is not None:
                 await asyncio.to_thread(self._pool.load, target)
         reasons: list[str | None] = [None] * len(samples)
         for name, target in targets.items():
-            indices = [index for index, sample in enumerate(samples) if name in self._names(sample)]
+            indices = [index for index, sample in enumerate(samples) if name in self._routing.verifiers_of(sample)]
             chosen = [samples[index] for index in indices]
             check = traits_of(target).reference_check
-            outcomes = await (self._sandboxed(check, chosen) if check else self._ask([(target, s) for s in chosen]))
+            outcomes = await (
+                self._sandboxed(check, chosen, math.inf)
+                if check
+                else self._ask([(target, s) for s in chosen], math.inf)
+            )
             for index, outcome in zip(indices, outcomes, strict=True):
-                if reasons[index] is None and outcome.score != 1.0:
+                # A further component may well ask for more than the bare reference, so only its refusal counts.
+                must_be_right = name == samples[index].verifier or traits_of(target).reads_only_answer
+                if reasons[index] is None and (outcome.score is None or (must_be_right and outcome.score < 1.0)):
                     reasons[index] = _why_bad(name, outcome)
         return reasons
 
@@ -105,29 +107,7 @@ class Judge:
     def close(self) -> None:
         self._pool.close()
 
-    # ------------------------------------------------------------------------------------------------ routing
-
-    def _names(self, sample: Sample) -> set[str]:
-        """Verifiers whose verdict depends on the reference; one that only looks at the form has nothing to check."""
-        named = {component.verifier for component in self._components.values()}
-        return {sample.verifier if name == TASK_VERIFIER else name for name in named}
-
-    def _target(self, name: str) -> str:
-        if name not in self._verifiers:
-            known = ", ".join(sorted(self._verifiers)) or "none"
-            raise UnknownVerifierError(f"no verifier is registered as {name!r}; registered are: {known}")
-        return self._verifiers[name]
-
-    def _question(self, verifier: str, sample: Sample) -> str | Outcome:
-        """The target to ask, or the outcome when there is nothing to ask."""
-        if sample.finish in UNJUDGEABLE_FINISHES:
-            return unjudged(Status.SKIPPED, f"not generated ({sample.finish})")
-        try:
-            return self._target(sample.verifier if verifier == TASK_VERIFIER else verifier)
-        except UnknownVerifierError as error:
-            return unjudged(Status.CRASH, str(error))
-
-    async def _ask(self, asked: Sequence[tuple[str, Sample]]) -> list[Outcome]:
+    async def _ask(self, asked: Sequence[tuple[str, Sample]], expires: float) -> list[Outcome]:
         """Answer what can be answered here, and the rest in the sandbox, each distinct question once."""
         answers: list[Outcome | None] = [self._here(target, sample) for target, sample in asked]
         open_questions: dict[str, dict[object, list[int]]] = {}
@@ -137,19 +117,21 @@ class Judge:
                 key: object = _key(target, sample) if traits_of(target).reads_only_answer else index
                 open_questions.setdefault(target, {}).setdefault(key, []).append(index)
         for target, questions in open_questions.items():
-            outcomes = await self._sandboxed(target, [asked[indices[0]][1] for indices in questions.values()])
+            chosen = [asked[indices[0]][1] for indices in questions.values()]
+            outcomes = await self._sandboxed(target, chosen, expires)
             for indices, outcome in zip(questions.values(), outcomes, strict=True):
                 self._remember(target, asked[indices[0]][1], outcome)
                 for index in indices:
                     answers[index] = outcome
-        return [answer for answer in answers if answer is not None]
+        complete = [answer for answer in answers if answer is not None]
+        assert len(complete) == len(asked), "every question was either answered here or put to the sandbox"
+        return complete
 
     def _here(self, target: str, sample: Sample) -> Outcome | None:
-        traits = traits_of(target)
-        outcome = traits.in_process(sample) if traits.in_process is not None else None
+        outcome = answer_in_process(target, sample)
         if outcome is not None:
             self._counts["in_process"] += 1
-        elif traits.reads_only_answer:
+        elif traits_of(target).reads_only_answer:
             outcome = self._cache.get(_key(target, sample))
             if outcome is not None:
                 self._cache.move_to_end(_key(target, sample))
@@ -165,29 +147,32 @@ class Judge:
 
     # ------------------------------------------------------------------------------------------------ the sandbox
 
-    async def _sandboxed(self, target: str, samples: Sequence[Sample]) -> list[Outcome]:
+    async def _sandboxed(self, target: str, samples: Sequence[Sample], expires: float) -> list[Outcome]:
         """Verdicts of the workers. A worker that died gets one more try: the sample may not have been the cause."""
         self._counts["sandboxed"] += len(samples)
-        replies = await self._pool.acall(target, samples)
+        replies = await self._call(target, samples, expires)
         blames = traits_of(target).blames_answer
-        for index, reply in enumerate(replies):
-            if reply.status in (ReplyStatus.CRASH, ReplyStatus.MEMORY) or (blames and reply.status is ReplyStatus.TIMEOUT):
-                self._counts["retried"] += 1
-                (replies[index],) = await self._pool.acall(target, [samples[index]])
+        again = [i for i, r in enumerate(replies) if r.status in _DIED or (blames and r.status is ReplyStatus.TIMEOUT)]
+        self._counts["retried"] += len(again)
+        for index, reply in zip(again, await self._call(target, [samples[i] for i in again], expires), strict=True):
+            replies[index] = reply
         outcomes = [_outcome_of(reply) for reply in replies]
-        if blames:
-            for index, (reply, sample) in enumerate(zip(replies, samples, strict=True)):
-                if reply.status is not ReplyStatus.OK and await self._is_answers_fault(target, sample):
-                    outcomes[index] = unparseable(f"the answer exhausts the verifier ({reply.status}: {reply.detail})")
+        for index in again if blames else ():
+            reply = replies[index]
+            if reply.status is not ReplyStatus.OK and await self._is_reference_fine(target, samples[index], expires):
+                outcomes[index] = unparseable(f"the answer exhausts the verifier ({reply.status}: {reply.detail})")
         return outcomes
 
-    async def _is_answers_fault(self, target: str, sample: Sample) -> bool:
+    async def _call(self, target: str, samples: Sequence[Sample], expires: float) -> list[Reply]:
+        return await self._pool.acall(target, samples, within_s=expires - time.monotonic())
+
+    async def _is_reference_fine(self, target: str, sample: Sample, expires: float) -> bool:
         """True when the verifier handles the reference by itself well: the same failure twice is then the answer's.
 
-        Were this unjudged, a policy could dodge a wrong answer by writing one that explodes.
+        Were that unjudged, a policy could dodge a wrong answer by writing one that explodes.
         """
         check = traits_of(target).reference_check or target
-        (reply,) = await self._pool.acall(check, [sample.with_reference_as_answer()])
+        (reply,) = await self._call(check, [sample.with_reference_as_answer()], expires)
         return _outcome_of(reply).score == 1.0
 
 
@@ -202,7 +187,7 @@ def _why_bad(name: str, outcome: Outcome) -> str:
 
 
 def _outcome_of(reply: Reply) -> Outcome:
-    """A worker's reply as an outcome. What it says is data to be checked; anything unexpected is a crash, never a score."""
+    """A worker's reply as an outcome. It is data to be checked; anything unexpected is a crash, never a score."""
     if reply.status is ReplyStatus.TIMEOUT:
         return unjudged(Status.TIMEOUT, f"the verifier took {reply.detail}")
     if reply.status is not ReplyStatus.OK:

@@ -1,8 +1,8 @@
 r"""Mathematical equality of answer and reference, by math-verify and sympy. Runs only inside a sandbox worker.
 
-Order: plain numbers and words are compared as text; hostile answers are refused; then both sides are parsed as LaTeX (never
-as Python, which sympy's own parser would execute) and compared. math-verify's own time limits are off: they rest on
-signals, and the process is killable. What it accepts too easily is looked at again, see `_objection`.
+Order: plain numbers and words are compared as text; hostile answers are refused; then both sides are parsed as LaTeX
+(never as Python, which sympy's own parser would execute) and compared. math-verify's own time limits are off: they
+rest on signals, and the process is killable. What it accepts too easily is looked at again, see `_objection`.
 
 Known to be accepted: `x^2-1` for `(x-1)(x+1)`, so a "factor this" task needs another verifier; and 10% for 10.
 """
@@ -13,7 +13,8 @@ import logging
 import re
 
 import sympy
-from math_verify import LatexExtractionConfig, parse, verify as equal
+from math_verify import LatexExtractionConfig, parse
+from math_verify import verify as equal
 
 from rewards.answer_text import find_answer, is_words, judge_numbers, normalize, read_number, refusal
 from rewards.outcome import Sample, judged, unjudged, unparseable
@@ -108,8 +109,8 @@ def _compare(reference: str, gold: list[object], found: str) -> Outcome:
 def _objection(reference: str, gold: list[object], found: str, answer: list[object]) -> str | None:
     """Why an equality that math-verify granted does not hold, or None.
 
-    It compares numbers rounded to six decimals (so 1/2004! equals 1/2006!), reads a tuple and a set alike, and drops bases
-    and units.
+    It compares numbers rounded to six decimals (so 1/2004! equals 1/2006!), reads a tuple and a set alike, and drops
+    bases and units.
     """
     wanted, got = gold[0], answer[0]
     if isinstance(wanted, sympy.Expr) and isinstance(got, sympy.Expr) and wanted.is_number and got.is_number:

@@ -1,7 +1,7 @@
 """Scores of reasoning-gym's own families. Runs only inside a sandbox worker: some scorers execute what they parse.
 
-A task of this kind names its family in `task.meta["family"]` and carries the family's `metadata` in `task.meta["metadata"]`;
-reference and question are the task's own.
+A task of this kind names its family in `task.meta["family"]` and carries the family's `metadata` in
+`task.meta["metadata"]`; reference and question are the task's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def verify(sample: Sample) -> Outcome:
     family = sample.meta.get("family")
     metadata = sample.meta.get("metadata")
     if not isinstance(family, str) or not isinstance(metadata, dict):
-        return unjudged(Status.BAD_REFERENCE, "the task lacks meta['family'] or meta['metadata'] of its reasoning-gym item")
+        return unjudged(
+            Status.BAD_REFERENCE, "the task lacks meta['family'] or meta['metadata'] of its reasoning-gym item"
+        )
     answer = sample.answer.strip()
     if not answer:
         return unparseable("no answer")

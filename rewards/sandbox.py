@@ -1,13 +1,14 @@
 """Killable worker processes for code that may hang, explode or lie: `WorkerPool`.
 
-Each worker is a spawned (never forked) process with its own address-space limit. One thread of the pool owns one worker:
-it starts it, hands it requests, waits for each reply no longer than the limit, and kills and replaces it when it is late,
-dies, or answers anything but the expected frame. Callers only see futures, so the pool works alike from a thread, from
-asyncio and from a Ray actor, and no signal handler is used.
+Each worker is a spawned (never forked) process with its own address-space limit. One thread of the pool owns one
+worker: it starts it, hands it requests, waits for each reply no longer than the limit, and kills and replaces it when
+it is late, dies, or answers anything but the expected frame. Callers only see futures, so the pool works alike from a
+thread, from asyncio and from a Ray actor, and no signal handler is used.
 
-No worker outlives its owner: closing kills; a worker dies with the thread that started it (PR_SET_PDEATHSIG), hence with
-the process, even one ended by kill -9. What a worker starts itself is killed with its process group. This contains faulty
-and hostile *text*; it is not a jail for hostile *programs*, which could leave the group or use the network.
+No worker outlives its owner: closing kills; a worker dies with the thread that started it (PR_SET_PDEATHSIG), hence
+with the process, even one ended by kill -9. What a worker starts itself is killed with its process group. This
+contains faulty and hostile *text*; it is not a jail for hostile *programs*, which could leave the group or use the
+network.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 import contextlib
 import enum
 import json
+import math
 import os
 import pickle
 import queue
@@ -197,6 +199,7 @@ class _Request:
     target: str
     payloads: list[bytes]
     answer: Future[list[Reply]]
+    expires: float  # monotonic seconds
     load_only: bool = False
 
 
@@ -232,24 +235,29 @@ class WorkerPool:
 
     # -------------------------------------------------------------------------------------------- for callers
 
-    def submit(self, target: str, payloads: Sequence[Any]) -> list[Future[list[Reply]]]:
-        """Queue the payloads, spread over the workers. The futures' results, joined, are one reply per payload."""
+    def submit(self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf) -> list[Future[list[Reply]]]:
+        """Queue the payloads, spread over the workers. The futures' results, joined, are one reply per payload.
+
+        What is not answered `within_s` seconds from now, waiting included, gets a TIMEOUT reply, so no backlog builds
+        up.
+        """
         encoded = [pickle.dumps(payload) for payload in payloads]
         size = min(_MAX_CHUNK, -(-len(encoded) // len(self._threads)) or 1)
-        return [self._put(target, encoded[at : at + size]) for at in range(0, len(encoded), size)]
+        expires = time.monotonic() + within_s
+        return [self._put(target, encoded[at : at + size], expires) for at in range(0, len(encoded), size)]
 
-    def call(self, target: str, payloads: Sequence[Any]) -> list[Reply]:
+    def call(self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf) -> list[Reply]:
         """Replies in payload order. Blocks; for threads."""
-        return [reply for future in self.submit(target, payloads) for reply in future.result()]
+        return [reply for future in self.submit(target, payloads, within_s=within_s) for reply in future.result()]
 
-    async def acall(self, target: str, payloads: Sequence[Any]) -> list[Reply]:
+    async def acall(self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf) -> list[Reply]:
         """Replies in payload order, for coroutines."""
-        futures = [asyncio.wrap_future(future) for future in self.submit(target, payloads)]
+        futures = [asyncio.wrap_future(future) for future in self.submit(target, payloads, within_s=within_s)]
         return [reply for chunk in await asyncio.gather(*futures) for reply in chunk]
 
     def load(self, target: str) -> None:
         """Prove that `target` can be imported inside a worker. Raises SandboxLoadError with the reason."""
-        (reply,) = self._put(target, [], load_only=True).result()
+        (reply,) = self._put(target, [], math.inf, load_only=True).result()
         if reply.status is not ReplyStatus.OK:
             raise SandboxLoadError(f"{target!r} cannot be loaded in a worker: {reply.detail}")
 
@@ -276,8 +284,10 @@ class WorkerPool:
         for thread in self._threads:
             thread.join()
 
-    def _put(self, target: str, payloads: list[bytes], *, load_only: bool = False) -> Future[list[Reply]]:
-        request = _Request(target=target, payloads=payloads, answer=Future(), load_only=load_only)
+    def _put(
+        self, target: str, payloads: list[bytes], expires: float, *, load_only: bool = False
+    ) -> Future[list[Reply]]:
+        request = _Request(target=target, payloads=payloads, answer=Future(), expires=expires, load_only=load_only)
         with self._lock:
             if self._closed:
                 raise PoolClosedError("the worker pool is closed")
@@ -301,6 +311,9 @@ class WorkerPool:
         replies: list[Reply] = []
         expected = 1 if request.load_only else len(request.payloads)
         while len(replies) < expected:
+            if time.monotonic() >= request.expires:
+                late = Reply(status=ReplyStatus.TIMEOUT, detail="longer than the request could wait")
+                return replies + [late] * (expected - len(replies)), process
             try:
                 process = process or self._start()
                 failed = self._load(process, request.target)
@@ -330,7 +343,7 @@ class WorkerPool:
         deadline = time.monotonic() + self._max_seconds
         process.send(("call", number, request.target, request.payloads[first:], self._max_seconds), deadline)
         for index in range(len(request.payloads) - first):
-            reply = process.receive(number, index, time.monotonic() + self._max_seconds)
+            reply = process.receive(number, index, min(time.monotonic() + self._max_seconds, request.expires))
             replies.append(reply)
             if reply.status is ReplyStatus.MEMORY:
                 return

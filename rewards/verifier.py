@@ -1,8 +1,8 @@
 """The contract of a verifier, and what is known of the built-in ones.
 
-A verifier is a function `verify(sample: Sample) -> Outcome`, named by 'module:attribute' (or 'path/file.py:attribute'). It
-runs in a killable process with limits on time and memory, is imported there once, and may read anything of the sample.
-It returns
+A verifier is a function `verify(sample: Sample) -> Outcome`, named by 'module:attribute' (or
+'path/file.py:attribute'). It runs in a killable process with limits on time and memory, is imported there once, and
+may read anything of the sample. It returns
 
     judged(score)        a verdict, in [0, 1]; a wrong answer is judged 0
     unparseable(reason)  the policy gave nothing to judge: scores 0
@@ -46,7 +46,7 @@ class Traits:
     """Target that judges the reference alone, where giving it as the answer would prove nothing."""
 
     blames_answer: bool = False
-    """Its running time depends on the texts only: when the reference alone is fine, exhaustion is the answer's fault."""
+    """Its running time depends on the texts only: if the reference alone is fine, exhaustion is the answer's fault."""
 
 
 FOREIGN = Traits()

@@ -1,7 +1,8 @@
 """The process that runs verifiers. Started by `rewards.sandbox`, never imported by it.
 
-Protocol, over one socket whose number is the first argument. The pool sends frames of pickled tuples (it is trusted); the
-worker answers in frames of JSON, which the pool treats as hostile data. A frame is a 4-byte big-endian length and a body.
+Protocol, over one socket whose number is the first argument. The pool sends frames of pickled tuples (it is trusted);
+the worker answers in frames of JSON, which the pool treats as hostile data. A frame is a 4-byte big-endian length and
+a body.
 
     ("load", request, target)                          ->  one reply
     ("call", request, target, payloads, max_seconds)   ->  one reply per payload, in order
@@ -148,7 +149,8 @@ def main() -> None:
     _limit(max_memory_mib)
     channel = _Channel(socket.socket(fileno=descriptor))
     channel.reply(0, 0, "ok", os.getpid())
-    # Nothing a verifier prints may reach the terminal or fill a pipe. stderr was open until now to explain a failed start.
+    # Nothing a verifier prints may reach the terminal or fill a pipe. stderr was open until now to explain a failed
+    # start.
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

@@ -30,7 +30,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from rl.record import Settled
 from rollout.schema import Metric, ScoredGroup
 
 
@@ -47,15 +46,6 @@ class Slot:
     def add(self, scored: ScoredGroup, drop_reason: str | None) -> None:
         self.attempts.append(scored)
         self.drop_reasons.append(drop_reason)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Packed:
-    """The slots of one step, settled and in order, with the groups' fates and credit."""
-
-    step: int
-    num_slots: int
-    groups: tuple[Settled, ...]  # every attempt of every slot, dropped ones included
 
 
 class Buffer:

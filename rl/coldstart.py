@@ -1,8 +1,8 @@
 """Cold start: supervised training on worked solutions, with TRL's `SFTTrainer`.
 
 Loss per step = mean over the solution tokens of the batch of -log p(token | everything before it); prompt tokens only
-condition. The rows arrive tokenized, so nothing is rendered, cut or packed here, and the rendering of the rollouts is the
-only one there is.
+condition. The rows arrive tokenized, so nothing is rendered, cut or packed here, and the rendering of the rollouts is
+the only one there is.
 
 Rows are put into batches of near-equal length up front, and the batches into a random order. The trainer's own length
 grouping walks every block of batches from its longest to its shortest rows, which ties the learning rate to the length.
@@ -12,12 +12,10 @@ Runs in a process of its own: the trainer sets seeds, thread counts and the glob
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
@@ -79,11 +77,11 @@ def run_sft(
     seed: int,
     progress: Callable[[SftProgress], None],
 ) -> SftResult:
-    """Train the model in `model_dir` on `rows` and write it, with its tokenizer, to `out_dir` as a Hugging Face directory.
+    """Train the model in `model_dir` on `rows`; write it, with its tokenizer, to `out_dir` in Hugging Face format.
 
     Raises:
-        ValueError: no rows; a row without tokens, without a token to learn, longer than `config.max_length`, with a mask of
-            another length, or with a token outside the vocabulary.
+        ValueError: no rows; a row without tokens, without a token to learn, longer than `config.max_length`, with a
+            mask of another length, or with a token outside the vocabulary.
         FloatingPointError: the loss became infinite or not a number.
     """
     started = time.monotonic()
@@ -106,7 +104,7 @@ def run_sft(
     save_model(model, model.state_dict(), model_dir, out_dir)
     lengths = np.array([len(rows[i]["input_ids"]) for i in order]).reshape(config.num_steps, config.batch_size)
     tokens, padded = int(lengths.sum()), int(lengths.max(axis=1).sum()) * config.batch_size
-    result = SftResult(
+    return SftResult(
         num_steps=config.num_steps,
         num_rows=len(rows),
         first_loss=meter.losses[0],
@@ -117,7 +115,6 @@ def run_sft(
         tokens_per_s=tokens / meter.seconds,
         padding=1.0 - tokens / padded,
     )
-    return result
 
 
 def check_rows(rows: Sequence[SftRow], *, max_length: int, vocab_size: int) -> None:
@@ -153,7 +150,8 @@ def batch_order(lengths: Sequence[int], *, config: SftConfig, seed: int) -> list
     drawn = np.concatenate([rng.permutation(len(lengths)) for _ in range(passes)])[:needed]
     keys = np.asarray(lengths)
     batches: list[np.ndarray] = []
-    for block in np.split(drawn, range(BATCHES_PER_BLOCK * config.batch_size, needed, BATCHES_PER_BLOCK * config.batch_size)):
+    block_size = BATCHES_PER_BLOCK * config.batch_size
+    for block in np.split(drawn, range(block_size, needed, block_size)):
         ordered = block[np.argsort(keys[block], kind="stable")].reshape(-1, config.batch_size)
         batches.extend(rng.permutation(ordered))
     return [int(i) for batch in batches for i in batch]
@@ -179,7 +177,10 @@ def _optimizer(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )
-    factor = lambda step: learning_rate(shape, min(step, config.num_steps - 1), config.num_steps) / config.lr  # noqa: E731
+
+    def factor(step: int) -> float:
+        return learning_rate(shape, step, config.num_steps) / config.lr
+
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 

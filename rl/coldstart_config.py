@@ -36,7 +36,7 @@ class SftConfig(BaseModel):
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     """Decay rates of AdamW's first and second moments."""
     weight_decay: NonNegativeFloat = 0.01
-    """Decoupled weight decay; biases and normalization weights are spared."""
+    """Decoupled weight decay, applied to every parameter."""
     max_grad_norm: PositiveFloat = 1.0
     """Largest global gradient norm; larger gradients are scaled down to it."""
     warmup_steps: NonNegativeInt = 50

@@ -22,7 +22,14 @@ class JobSource:
     """Makes jobs out of tasks, budgets and sampling settings."""
 
     def __init__(
-        self, sampler: TaskSampler, efforts: EffortMix, *, tasks: Iterable[Task], num_siblings: int, sampling: Sampling, seed: int
+        self,
+        sampler: TaskSampler,
+        efforts: EffortMix,
+        *,
+        tasks: Iterable[Task],
+        num_siblings: int,
+        sampling: Sampling,
+        seed: int,
     ) -> None:
         self.sampler = sampler
         self.efforts = efforts

@@ -38,7 +38,9 @@ def reduce_metrics(metrics: Iterable[Metric]) -> dict[str, float]:
 def _reduced(name: str, metrics: list[Metric]) -> float | None:
     rules = {m.reduce for m in metrics}
     if len(rules) > 1:
-        raise ValueError(f"metric {name!r} must have one reduction, got {sorted(rules)}: give the two quantities two names")
+        raise ValueError(
+            f"metric {name!r} must have one reduction, got {sorted(rules)}: give the two quantities two names"
+        )
     values = [m.value for m in metrics]
     match rules.pop():
         case "mean":
@@ -85,7 +87,9 @@ class MetricsWriter:
         late = [line for line in lines if _step_of(line) > after_step]
         if late:
             number = 1 + sum(1 for _ in self._path.parent.glob("metrics.set-aside-*.jsonl"))
-            self._path.with_name(f"metrics.set-aside-{number}.jsonl").write_text("\n".join(late) + "\n", encoding="utf-8")
+            self._path.with_name(f"metrics.set-aside-{number}.jsonl").write_text(
+                "\n".join(late) + "\n", encoding="utf-8"
+            )
             partial = self._path.with_suffix(".jsonl.tmp")
             partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(partial, self._path)

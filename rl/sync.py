@@ -33,7 +33,7 @@ class WeightSource(Protocol):
         ...
 
     async def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
-        """Per sequence of L tokens, [L - 1] log-probabilities at temperature 1 of every token after the first."""
+        """Per sequence, [L] log-probability of each token given its prefix, at temperature 1; 0 for the first."""
         ...
 
     async def checksums(self) -> Mapping[str, str]:

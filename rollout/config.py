@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 Text = Annotated[str, Field(min_length=1)]
+MAX_GENERATED = 2**24  # tasks of one generated source; seeds of different sources are further apart
 
 
 class _Settings(BaseModel):
@@ -179,7 +180,7 @@ class ReasoningGymSource(_Settings):
     type: Literal["reasoning_gym"] = "reasoning_gym"
     family: Text
     """Name of the family, such as chain_sum."""
-    num_tasks: PositiveInt
+    num_tasks: Annotated[int, Field(ge=1, le=MAX_GENERATED)]
     """Tasks to generate."""
     params: dict[str, Any] = {}
     """Settings of the family, such as min_terms."""
@@ -193,7 +194,7 @@ class ProceduralSource(_Settings):
     type: Literal["procedural"] = "procedural"
     name: Text
     """Registered name of the generator."""
-    num_tasks: PositiveInt
+    num_tasks: Annotated[int, Field(ge=1, le=MAX_GENERATED)]
     """Tasks to generate."""
     params: dict[str, Any] = {}
     """Keyword arguments of the generator."""

@@ -138,17 +138,16 @@ class _Attempt:
 
     def _settle(self) -> Finish | None:
         """Cut what lies beyond a limit and force the close where the cap says so; None: sample on."""
-        if not self._enforce_cap():
-            return Finish.LENGTH
         limit = self._job.budget.max_answer_tokens
-        outside = self._num_outside
-        if outside > limit:
-            early = self._reading.num_before > limit  # the limit was passed before the thinking was opened
-            self._truncate(limit if early else len(self._ids) - (outside - limit))
+        if self._cap is not None and self._reading.num_before >= limit:  # the thinking was not opened in time
+            self._truncate(limit)
+        elif not self._enforce_cap():
             return Finish.LENGTH
+        if self._num_outside > limit:
+            self._truncate(len(self._ids) - (self._num_outside - limit))
         if self._sampled and self._sampled[-1] and self._ids[-1] in self._renderer.eos_ids:
             return Finish.THINKING_CUT if self._is_cut else Finish.STOP
-        if outside == limit or len(self._ids) >= self._room:
+        if self._num_outside == limit or len(self._ids) >= self._room:
             return Finish.LENGTH
         return None
 

@@ -55,7 +55,7 @@ class FakeSource:
             yield (name, self.value)
 
     async def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
-        return [np.full(len(ids) - 1, self.value, np.float32) for ids in token_ids]
+        return [np.full(len(ids), self.value, np.float32) for ids in token_ids]
 
     async def checksums(self) -> dict[str, str]:
         return {"first": str(self.value), "second": str(self.value)}
@@ -91,7 +91,7 @@ class FakeSink:
         return self.counted
 
     async def probe(self, token_ids: list[list[int]]) -> list[list[Float32Array]]:
-        return [[np.full(len(ids) - 1, held["second"], np.float32) for ids in token_ids] for held in self.served]
+        return [[np.full(len(ids), held["second"], np.float32) for ids in token_ids] for held in self.served]
 
     async def checksums(self) -> list[dict[str, str]]:
         return [{name: str(value) for name, value in held.items()} for held in self.served]

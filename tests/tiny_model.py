@@ -1,7 +1,7 @@
 """A two-layer Llama with random weights and a small byte-level tokenizer, as a Hugging Face directory.
 
-Head size 32 is the smallest that the CPU engine accepts. The vocabulary is one token per byte, so any text can be written
-and a character such as an umlaut takes several tokens, plus the marks and a few merged words.
+Head size 32 is the smallest that the CPU engine accepts. The vocabulary is one token per byte, so any text can be
+written and a character such as an umlaut takes several tokens, plus the marks and a few merged words.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ def step_terms(
     """
     kinds = {s.kind for s in steps if s is not None}
     if len(kinds) > 1:
-        raise ValueError(f"step scores of one group must be of one kind, got {sorted(kinds)}: use one step scorer per run")
+        raise ValueError(
+            f"step scores of one group must be of one kind, got {sorted(kinds)}: use one step scorer per run"
+        )
     scores = np.concatenate([np.empty(0, np.float32), *(s.scores for s in steps if s is not None)]).astype(np.float64)
     center = float(np.nanmean(scores)) if (~np.isnan(scores)).any() else 0.0
     terms = []

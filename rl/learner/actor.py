@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rl.batch import StepResult, TrainingBatch
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.errors import LearnerDiedError
 from rl.learner.result import RankInfo, RankResult, combine
 from rl.packing import PackedBatch, pack
 from rollout.schema import Float32Array
@@ -79,16 +80,19 @@ class LearnerClient:
     same order however many coroutines use the client: their collectives always match.
     """
 
-    def __init__(self, ranks: list[Any], start: list[Any], config: LearnerConfig, loss: LossConfig) -> None:
-        """`start` holds the references of the `LearnerRank.start` calls, one a rank."""
+    def __init__(
+        self, ranks: list[Any], started: list[Any], config: LearnerConfig, loss: LossConfig, *, log_dir: str
+    ) -> None:
+        """`started` holds the references of the `LearnerRank.start` calls, one a rank."""
         self._ranks = ranks
-        self._start = start
+        self._started = started
+        self._log_dir = log_dir
         self._config = config
         self._loss = loss
 
     async def ready(self) -> RankInfo:
         """Wait until every rank has loaded the model; raises what a rank raised."""
-        infos: list[RankInfo] = await _first_error(self._start)
+        infos: list[RankInfo] = await self._results(self._started)
         return infos[0]
 
     async def step(self, batch: TrainingBatch) -> StepResult:
@@ -131,7 +135,7 @@ class LearnerClient:
         for index in range(info.num_chunks):
             chunk, *others = [rank.export_chunk.remote(index) for rank in self._ranks]
             yield chunk  # never awaited here: that would fetch the tensors into the driver
-            await _first_error(others)
+            await self._results(others)
 
     async def checksums(self) -> dict[str, str]:
         """Digest of every exported tensor."""
@@ -139,7 +143,7 @@ class LearnerClient:
         return digests[0]
 
     async def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
-        """Per sequence of L tokens, [L - 1] log-probabilities at temperature 1 of every token after the first."""
+        """Per sequence, [L] log-probability of each token given its prefix, at temperature 1; 0 for the first."""
         answers: list[list[Float32Array]] = await self._all(lambda rank: rank.probe.remote(token_ids))
         return answers[0]
 
@@ -162,7 +166,16 @@ class LearnerClient:
 
     async def _all(self, call: Callable[[Any], Any]) -> list[Any]:
         await self.ready()
-        return await _first_error([call(rank) for rank in self._ranks])
+        return await self._results([call(rank) for rank in self._ranks])
+
+    async def _results(self, references: list[Any]) -> list[Any]:
+        """All results, or the first exception as the remote code raised it, with the remote traceback as its cause."""
+        try:
+            return list(await asyncio.gather(*references))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayActorError as error:
+            raise LearnerDiedError(f"a learner rank died; its log is in {self._log_dir}: {error}") from error
 
 
 def start_learner(
@@ -185,6 +198,8 @@ def start_learner(
         log_dir: gets one log file a rank, with whatever the libraries print.
         total_steps: training steps (batches) of the whole run, for the learning-rate schedule.
     """
+    if temperature <= 0:
+        raise ValueError(f"rollouts to train on must be sampled: temperature must be above 0, got {temperature}")
     on_cpu = config.device == "cpu"
     environment = {
         "OMP_NUM_THREADS": str(config.threads_per_rank),
@@ -209,23 +224,15 @@ def start_learner(
         "total_steps": total_steps * config.num_optimizer_steps,
     }
     started = [rank.start.remote(i, config.num_ranks, address, settings) for i, rank in enumerate(ranks)]
-    return LearnerClient(ranks, started, config, loss)
+    return LearnerClient(ranks, started, config, loss, log_dir=log_dir)
 
 
 async def build_scratch_model(spec: ScratchModel, out_dir: str, *, seed: int) -> None:
     """`rl.learner.scratch.build_model` in a process of its own."""
-    await _first_error([ray.remote(_build).options(num_cpus=0).remote(spec, out_dir, seed)])
+    await ray.remote(_build).options(num_cpus=0).remote(spec, out_dir, seed)
 
 
 def _build(spec: ScratchModel, out_dir: str, seed: int) -> None:
     from rl.learner.scratch import build_model
 
     build_model(spec, out_dir, seed=seed)
-
-
-async def _first_error(references: list[Any]) -> list[Any]:
-    """All results, or the first exception as the remote code raised it, with the remote traceback as its cause."""
-    try:
-        return list(await asyncio.gather(*references))
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from error

@@ -101,6 +101,8 @@ class ScratchModel(_Settings):
     """Longest sequence, prompt and response together."""
     initializer_range: PositiveFloat = 0.02
     """Standard deviation of the random initial weights."""
+    rope_theta: PositiveFloat = 10_000.0
+    """Base of the rotary position frequencies; a small base tells nearby positions apart better."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

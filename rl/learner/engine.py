@@ -253,10 +253,13 @@ class LearnerEngine:
         return {name: _digest(tensor) for chunk in chunks for name, tensor in chunk}
 
     def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
-        """Per sequence of L tokens, [L - 1] log-probabilities at temperature 1. Collective with ZeRO-3."""
+        """Per sequence, [L] log-probability of each token given its prefix, at temperature 1. Collective with ZeRO-3.
+
+        The first token has no prefix; its entry is 0.
+        """
         batch = to_device(probe_batch(token_ids), self._device, varlen=False)
         scored = self._score_quietly(batch, temperature=1.0).cpu().numpy()
-        return [scored[row, : len(ids) - 1].copy() for row, ids in enumerate(token_ids)]
+        return [np.append(np.float32(0), scored[row, : len(ids) - 1]) for row, ids in enumerate(token_ids)]
 
     # -------------------------------------------------------------------------------------------- checkpoints
 

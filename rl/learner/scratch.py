@@ -27,6 +27,7 @@ def build_model(spec: ScratchModel, out_dir: str, *, seed: int) -> None:
         num_attention_heads=spec.num_heads,
         num_key_value_heads=spec.num_heads,
         max_position_embeddings=spec.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": spec.rope_theta},
         initializer_range=spec.initializer_range,
         tie_word_embeddings=spec.tied,
         bos_token_id=tokenizer.bos_token_id,

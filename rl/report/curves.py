@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+EFFORT_ORDER = ("low", "medium", "high")
 MAX_POINTS = 600
 MAX_STACKED_POINTS = 120
 
@@ -102,7 +104,28 @@ def smoothing_window(num_points: int) -> int:
     return min(max(num_points // 10, 1), 25) // 2 * 2 + 1
 
 
-def ranked_names(names: Sequence[str], order: Sequence[str] = ("low", "medium", "high")) -> list[str]:
+def matching(series: Mapping[str, Series], patterns: Sequence[str]) -> dict[str, Series]:
+    """The curves whose names fit, by what the star stands for (or the last part of a name without one)."""
+    found: dict[str, Series] = {}
+    for pattern in patterns:
+        head, star, tail = pattern.partition("*")
+        for name in series:
+            if len(series[name]) and fnmatch.fnmatchcase(name, pattern):
+                found[
+                    name[len(head) : len(name) - len(tail)] if star else name.rpartition("/")[2].removesuffix("_s")
+                ] = series[name]
+    return {name: found[name] for name in ranked_names(list(found), (*EFFORT_ORDER, *_exact(patterns)))}
+
+
+def _exact(patterns: Sequence[str]) -> list[str]:
+    return [_last_part(pattern) for pattern in patterns if "*" not in pattern]
+
+
+def _last_part(name: str) -> str:
+    return name.rpartition("/")[2].removesuffix("_s")
+
+
+def ranked_names(names: Sequence[str], order: Sequence[str] = EFFORT_ORDER) -> list[str]:
     """`names` without repetition: those in `order` first and in that order, then the others by name."""
     known = [name for name in order if name in names]
     return known + sorted(set(names) - set(order))

@@ -13,6 +13,19 @@ from rl.metrics import read_metrics
 from rl.report.curves import Series, ranked_names, series_of
 
 MODES = ("sampled", "greedy")
+# Names of metrics that the loop writes and the report, the console and the summary read.
+REWARD = "reward/mean"
+ACCURACY = "train/*/accuracy"  # the star stands for an effort
+THINKING = "train/*/thinking_tokens"
+DROPPED = "dropped/*"  # the star stands for a reason; groups of one step
+STALENESS = "buffer/max_staleness"  # optimizer steps between sampling and training, worst of a batch
+TOKENS_PER_S = "generate/tokens_per_s"
+TIME_METRICS = {  # part of a step -> metric with its seconds
+    "generate": "time/generate_s",
+    "judge": "time/judge_s",
+    "learn": "time/learn_s",
+    "publish": "time/publish_s",
+}
 _EVAL_NAMES = ("accuracy", "low", "high", "thinking_tokens")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as Xml
 
 from rl.report.curves import ranked_names
-from rl.report.data import EvalPoint, Evaluation
+from rl.report.data import MODES, EvalPoint, Evaluation
 from rl.report.plots import color_of
 
 WIDTH, HEIGHT = 760, 440
@@ -33,11 +33,14 @@ class Frame:
         return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * accuracy
 
 
-def accuracy_svg(before: Evaluation | None, after: Evaluation | None, *, mode: str = "sampled") -> str:
+def accuracy_svg(before: Evaluation | None, after: Evaluation | None, *, mode: str | None = None) -> str:
     """The picture: hollow before, filled after training, bars are 95% intervals.
 
+    Without a `mode` it shows the first one that was evaluated.
     Raises ValueError when neither evaluation holds answers decoded in `mode`.
     """
+    if mode is None:
+        mode = next((m for e in (after, before) if e is not None for m in e.modes), MODES[0])
     ends = {name: e for name, e in (("before", before), ("after", after)) if e is not None and mode in e.modes}
     if not ends:
         raise ValueError(

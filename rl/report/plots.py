@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,12 +12,13 @@ from rl.report.curves import (
     Series,
     aligned,
     downsample,
+    matching,
     ranked_names,
     running_mean,
     smoothing_window,
     stretch_means,
 )
-from rl.report.data import Evaluation, RunData
+from rl.report.data import ACCURACY, DROPPED, REWARD, STALENESS, THINKING, TIME_METRICS, Evaluation, RunData
 
 COLORS = {"low": "#2a9d8f", "medium": "#d98e1f", "high": "#7a5cc7"}
 PALETTE = ("#3f7fbf", "#c8553d", "#4f9d4f", "#b0579b", "#8a7f2d", "#5b6b7a", "#cf7a9a", "#2f9fb5")
@@ -36,20 +36,18 @@ class Panel:
     kind: Literal["lines", "stack"] = "lines"
     is_share: bool = False  # drawn in percent
     unit: str = ""
-    hint: str = ""
 
 
-TIME_METRICS = ("time/generate_s", "time/judge_s", "time/learn_s", "time/publish_s")
 PANELS = (
-    Panel(title="Reward", metrics=("reward/mean",), hint="outcome plus shaping, judged attempts"),
-    Panel(title="Training accuracy by effort", metrics=("train/*/accuracy",), is_share=True),
-    Panel(title="Thinking tokens by effort", metrics=("train/*/thinking_tokens",), unit="tokens"),
-    Panel(title="Entropy", metrics=("learner/entropy",), unit="nats per token"),
-    Panel(title="Clipped tokens", metrics=("learner/clip_fraction",), is_share=True),
-    Panel(title="Mismatch between engine and learner", metrics=("learner/mismatch_kl",), unit="KL, nats"),
-    Panel(title="Time of a step", metrics=TIME_METRICS, kind="stack", unit="seconds"),
-    Panel(title="Staleness", metrics=("buffer/max_staleness",), unit="steps"),
-    Panel(title="Dropped groups by reason", metrics=("dropped/*",), kind="stack", unit="groups"),
+    Panel(title="Reward", metrics=(REWARD,)),
+    Panel(title="Training accuracy by effort", metrics=(ACCURACY,), is_share=True),
+    Panel(title="Thinking tokens by effort", metrics=(THINKING,), unit="tokens"),
+    Panel(title="Entropy", metrics=("loss/entropy",), unit="nats per token"),
+    Panel(title="Clipped tokens", metrics=("loss/clip_low", "loss/clip_high"), is_share=True),
+    Panel(title="Mismatch between engine and learner", metrics=("mismatch/k3",), unit="KL (k3), nats"),
+    Panel(title="Time of a step", metrics=tuple(TIME_METRICS.values()), kind="stack", unit="seconds"),
+    Panel(title="Staleness", metrics=(STALENESS,), unit="steps"),
+    Panel(title="Dropped groups by reason", metrics=(DROPPED,), kind="stack", unit="groups"),
 )
 
 
@@ -61,27 +59,6 @@ def curve_figures(run: RunData) -> dict[str, dict[str, Any]]:
         if curves:
             figures[panel.title] = _figure(panel, curves)
     return figures
-
-
-def matching(series: Mapping[str, Series], patterns: Sequence[str]) -> dict[str, Series]:
-    """The curves whose names fit, by what the star stands for (or the last part of a name without one)."""
-    found: dict[str, Series] = {}
-    for pattern in patterns:
-        head, star, tail = pattern.partition("*")
-        for name in series:
-            if len(series[name]) and fnmatch.fnmatchcase(name, pattern):
-                found[
-                    name[len(head) : len(name) - len(tail)] if star else name.rpartition("/")[2].removesuffix("_s")
-                ] = series[name]
-    return {name: found[name] for name in ranked_names(list(found), (*COLORS, *_exact(patterns)))}
-
-
-def _exact(patterns: Sequence[str]) -> list[str]:
-    return [_last_part(pattern) for pattern in patterns if "*" not in pattern]
-
-
-def _last_part(name: str) -> str:
-    return name.rpartition("/")[2].removesuffix("_s")
 
 
 def color_of(name: str, names: Sequence[str]) -> str:

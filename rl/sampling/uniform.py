@@ -25,10 +25,14 @@ class UniformSampler:
         self._tasks = sorted(tasks, key=lambda task: task.key)
         keys = [task.key for task in self._tasks]
         if not keys:
-            raise ValueError("sampling needs at least one training task, got none: check the tasks section and its filters")
+            raise ValueError(
+                "sampling needs at least one training task, got none: check the tasks section and its filters"
+            )
         if len(set(keys)) != len(keys):
             twins = sorted({a for a, b in zip(keys, keys[1:], strict=False) if a == b})
-            raise ValueError(f"training tasks must have distinct keys, got {twins[:5]} twice or more: remove the duplicates")
+            raise ValueError(
+                f"training tasks must have distinct keys, got {twins[:5]} twice or more: remove the duplicates"
+            )
         self._digest = hashlib.blake2b(" ".join(keys).encode(), digest_size=8).hexdigest()
         self._seed = seed
         self._epoch = self._position = 0

@@ -22,7 +22,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "deepspeed": ("rl/learner/engine.py",),
     "trl": ("rl/coldstart.py",),
     "torch": ("rollout/vllm_engine.py", "rollout/weight_transfer.py", "rl/losses/", "rl/learner/", "rl/coldstart.py"),
-    "sympy": ("rewards/math_answer.py", "prm/exact.py"),
+    "sympy": ("rewards/math_answer.py", "prm/symbolic.py"),
     "math_verify": ("rewards/math_answer.py",),
     "fastapi": ("launch/control.py",),
 }

@@ -33,7 +33,7 @@ def test_the_judge_and_the_registry_agree_on_the_verifiers() -> None:
 def test_every_type_of_a_section_is_registered() -> None:
     for group, section in (("ponder.credit", "credit"), ("ponder.losses", "loss"), ("ponder.steps", "prm")):
         parts = models_in(RunConfig.model_fields[section].annotation)
-        names = {name for part in parts for name in get_args(part.model_fields["type"].annotation)} - {"none", "plugin"}
+        names = {name for part in parts for name in get_args(part.model_fields["type"].annotation)} - {"plugin"}
         assert names <= set(plugins.registered(group))
 
 

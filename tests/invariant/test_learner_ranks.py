@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import ray
 from rl.batch import StepResult, TrainingBatch
 from rl.learner.actor import LearnerClient, build_scratch_model, start_learner
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
-from rl.learner.errors import NonFiniteError
+from rl.learner.errors import LearnerDiedError, NonFiniteError
 from rollout.schema import Float32Array
 from tests.fakes_learner import training_batch, training_sample
 
@@ -26,6 +25,8 @@ EQUAL = TrainingBatch(
     step=1, version=0, num_groups=2, samples=tuple(training_sample(i, length=13, advantage=i - 3.0) for i in range(8))
 )
 MIXED = training_batch(13, seed=1)  # an odd number: one rank runs short
+POISONED = training_batch(8, seed=3)
+POISONED.samples[6].advantages[-1] = np.nan
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,12 @@ def start(model_dir: str, **settings: Any) -> LearnerClient:
     )
 
 
-async def run(model_dir: str, batches: list[TrainingBatch], **settings: Any) -> Outcome:
-    client = start(model_dir, **settings)
-    try:
-        results = [await client.step(batch) for batch in batches]
-        assert await client.version() == results[-1].version == len(batches)
-        chunks = [await chunk async for chunk in client.export()]  # type: ignore[misc]
-        weights = {name: tensor.float().numpy() for chunk in chunks for name, tensor in chunk}
-        return Outcome(weights, await client.probe([[8, 9, 10], [11, 12]]), results)
-    finally:
-        client.close()
+async def observe(client: LearnerClient, batches: list[TrainingBatch]) -> Outcome:
+    results = [await client.step(batch) for batch in batches]
+    assert await client.version() == results[-1].version == len(batches)
+    chunks = [await chunk async for chunk in client.export()]  # type: ignore[misc]
+    weights = {name: tensor.float().numpy() for chunk in chunks for name, tensor in chunk}
+    return Outcome(weights, await client.probe([[8, 9, 10], [11, 12]]), results)
 
 
 def assert_same(a: Outcome, b: Outcome, tolerance: float = 1e-5) -> None:
@@ -78,39 +75,32 @@ def assert_same(a: Outcome, b: Outcome, tolerance: float = 1e-5) -> None:
         assert a.values(name) == pytest.approx(b.values(name), rel=1e-4, abs=1e-6), name
 
 
-async def test_ranks_accumulation_and_stages_agree(model_dir: str) -> None:
+async def test_ranks_accumulation_and_stages_agree_and_stop_together(model_dir: str) -> None:
     """(ranks, accumulation, micro-batch) of (1, 1, 8) against (2, 2, 2), at ZeRO 0 and 3; then mixed lengths."""
     batches = [EQUAL, EQUAL, MIXED]
-    one = await run(model_dir, batches, micro_batch_tokens=96)
-    two, sharded = await asyncio.gather(
-        run(model_dir, batches, num_ranks=2), run(model_dir, batches, num_ranks=2, zero_stage=3)
-    )
-    assert_same(one, two)
-    assert_same(one, sharded)
-    assert all(np.abs(p - q).max() < 1e-5 for p, q in zip(one.probes, sharded.probes, strict=True))
-
-
-async def test_a_non_finite_loss_on_one_rank_stops_all_and_arrives_by_its_own_type(model_dir: str) -> None:
-    client = start(model_dir, num_ranks=2, zero_stage=1)
-    batch = training_batch(8, seed=3)
-    batch.samples[6].advantages[-1] = np.nan
+    one = start(model_dir, micro_batch_tokens=96)
+    two = start(model_dir, num_ranks=2)
+    sharded = start(model_dir, num_ranks=2, zero_stage=3)
     try:
-        with pytest.raises(NonFiniteError, match=r"non-finite loss in g1/2$"):
-            await client.step(batch)
-        assert await client.version() == 0
-        before = await client.checksums()
-        assert before and await client.checksums() == before
-    finally:
-        client.close()
+        reference, *others = await asyncio.gather(*(observe(client, batches) for client in (one, two, sharded)))
+        for other in others:
+            assert_same(reference, other)
+            assert all(np.abs(p - q).max() < 1e-5 for p, q in zip(reference.probes, other.probes, strict=True))
 
+        before = await asyncio.gather(two.checksums(), sharded.checksums())
+        assert before[0].keys() == before[1].keys() == reference.weights.keys()
+        for client in (two, sharded):  # the poisoned sample lies on one rank; both must stop, by the error's own type
+            with pytest.raises(NonFiniteError, match=r"optimizer step 4 .* non-finite loss in g1/2$"):
+                await client.step(POISONED)
+            assert await client.version() == 3
+        assert before == await asyncio.gather(two.checksums(), sharded.checksums())
 
-async def test_a_model_that_cannot_load_is_reported_by_ready(tmp_path: Path) -> None:
-    client = start(str(tmp_path))
-    try:
-        with pytest.raises(ValueError, match="holds no weights"):
-            await client.ready()
+        ray.kill(two._ranks[1])
+        with pytest.raises(LearnerDiedError, match="a learner rank died; its log is in .*_log"):
+            await two.version()
     finally:
-        client.close()
+        for client in (one, two, sharded):
+            client.close()
 
 
 @pytest.mark.slow
@@ -119,11 +109,14 @@ async def test_a_model_that_cannot_load_is_reported_by_ready(tmp_path: Path) -> 
 async def test_all_stages_on_one_and_two_ranks_agree(model_dir: str, dtype: str) -> None:
     batches = [training_batch(12, seed=seed) for seed in range(5)]
     stages = [0, 1, 2, 3] if dtype == "float32" else [1, 2, 3]
-    outcomes = [
-        await run(model_dir, batches, num_ranks=ranks, zero_stage=stage, dtype=dtype)
-        for stage in stages
-        for ranks in (1, 2)
-    ]
+    outcomes = []
+    for stage in stages:
+        for ranks in (1, 2):
+            client = start(model_dir, num_ranks=ranks, zero_stage=stage, dtype=dtype)
+            try:
+                outcomes.append(await observe(client, batches))
+            finally:
+                client.close()
     for other in outcomes[1:]:
         if dtype == "float32":
             assert_same(outcomes[0], other, tolerance=2e-5)

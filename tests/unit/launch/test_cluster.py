@@ -1,140 +1,91 @@
 """Ray on purpose: loopback only, a token, isolated work, and no process left behind whatever happens."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from ray import cloudpickle
 
 from launch import cluster
 from launch.cluster import ClusterError
 from launch.config import ClusterConfig
-from launch.memory import MemoryPeak
 
-CONFIG = ClusterConfig(num_cpus=2, object_store_gib=0.1)
-HOG_MIB = 300
-
-
-def count_to(number: int, progress: Callable[[int], None]) -> int:
-    for value in range(number):
-        progress(value)
-    return number
+PROGRAM = Path(__file__).with_name("cluster_program.py")
+HOG_GIB = 300 / 1024  # what the program's memory test holds
 
 
-def break_a_rule() -> None:
-    raise ValueError("rule, value, remedy")
+def command(logs: Path, mode: str) -> list[str]:
+    return [sys.executable, str(PROGRAM), str(logs), mode]
 
 
-def die() -> None:
-    os._exit(3)
-
-
-def threads_and_pid() -> tuple[str, int]:
-    return os.environ["OMP_NUM_THREADS"], os.getpid()
-
-
-def hold_memory() -> int:
-    block = bytearray(HOG_MIB * 2**20)
-    block[::4096] = b"x" * len(block[::4096])
-    time.sleep(1.0)
-    return len(block)
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
 @pytest.fixture(scope="module")
-def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     logs = tmp_path_factory.mktemp("logs")
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
-    with cluster.session(CONFIG, log_dir=logs):
-        yield logs
+    done = subprocess.run(
+        command(logs, "observe"), capture_output=True, text=True, timeout=120, check=False, env=clean_environment()
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result | {"logs": sorted(path.name for path in (logs / "ray").iterdir())}
 
 
 @pytest.mark.stack
-def test_everything_listens_on_loopback_only_and_asks_for_a_token(ray_session: Path) -> None:
-    assert os.environ["RAY_AUTH_MODE"] == "token"
-    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
-    hosts = {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for process in psutil.Process().children(recursive=True)
-        for connection in process.net_connections()
-        if connection.status == psutil.CONN_LISTEN
-    }
-    assert hosts == {"127.0.0.1"}
+def test_everything_listens_on_loopback_only_and_asks_for_a_token(seen: dict[str, Any]) -> None:
+    assert seen["hosts"] == ["127.0.0.1"]
+    assert seen["token_length"] == 64
 
 
 @pytest.mark.stack
-def test_isolated_work_streams_progress_and_returns(ray_session: Path) -> None:
-    seen: list[int] = []
-    assert cluster.run_isolated(count_to, 3, num_threads=1, on_progress=seen.append) == 3
-    assert seen == [0, 1, 2]
+def test_isolated_work_streams_progress_returns_and_is_gone(seen: dict[str, Any]) -> None:
+    assert (seen["progress"], seen["result"]) == ([0, 1, 2], 3)
+    assert seen["threads"] == "2"
+    assert not seen["isolated_process_is_alive"]
 
 
 @pytest.mark.stack
-def test_isolated_work_has_its_own_short_lived_process(ray_session: Path) -> None:
-    threads, pid = cluster.run_isolated(threads_and_pid, num_threads=2)
-    assert threads == "2"
-    assert pid != os.getpid()
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not psutil.pid_exists(pid)
+def test_an_error_in_isolated_work_arrives_as_itself(seen: dict[str, Any]) -> None:
+    assert seen["raised"] == "ValueError: rule, value, remedy"
+    assert seen["died"].startswith("ClusterError: the process that ran die died; out of memory is the usual reason")
 
 
 @pytest.mark.stack
-def test_an_error_in_isolated_work_arrives_as_itself(ray_session: Path) -> None:
-    with pytest.raises(ValueError, match="rule, value, remedy"):
-        cluster.run_isolated(break_a_rule, num_threads=1)
+def test_the_memory_of_workers_is_counted(seen: dict[str, Any]) -> None:
+    memory = seen["memory"]
+    assert memory["before"] > 0.05
+    assert memory["after"] - memory["before"] > 0.9 * HOG_GIB
+    assert memory["sum"] == pytest.approx(memory["after"], abs=0.05)
 
 
 @pytest.mark.stack
-def test_a_process_that_dies_is_named(ray_session: Path) -> None:
-    with pytest.raises(ClusterError, match=r"the process that ran die died; out of memory"):
-        cluster.run_isolated(die, num_threads=1)
-
-
-@pytest.mark.stack
-def test_the_memory_of_workers_is_counted(ray_session: Path) -> None:
-    with MemoryPeak(interval_s=0.1) as memory:
-        time.sleep(0.3)
-        before = memory.peak_gib
-        cluster.run_isolated(hold_memory, num_threads=1)
-    assert before > 0.05
-    assert memory.peak_gib - before > 0.9 * HOG_MIB / 1024
-    assert sum(memory.by_process.values()) == pytest.approx(memory.peak_gib, abs=0.05)
-
-
-PROGRAM = """
-import sys, time
-from pathlib import Path
-import psutil
-from launch import cluster
-from launch.config import ClusterConfig
-with cluster.session(ClusterConfig(num_cpus=1, object_store_gib=0.1), log_dir=Path(sys.argv[1])):
-    cluster.run_isolated(abs, -1, num_threads=1)
-    print(" ".join(str(p.pid) for p in psutil.Process().children(recursive=True)), flush=True)
-    time.sleep(60)
-"""
+def test_a_session_leaves_logs_and_no_process(seen: dict[str, Any]) -> None:
+    assert seen["left_over"] == []
+    assert "raylet.out" in seen["logs"]
 
 
 @pytest.mark.stack
 def test_ctrl_c_ends_every_process_and_keeps_the_logs(tmp_path: Path) -> None:
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+    with subprocess.Popen(
+        command(tmp_path, "wait"),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-    )
-    assert program.stdout is not None
-    started = [int(pid) for pid in program.stdout.readline().split()]
-    assert len(started) > 3
-    os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole process group
-    assert program.wait(timeout=30) != 0
+        env=clean_environment(),
+    ) as program:
+        assert program.stdout is not None
+        started = json.loads(program.stdout.readline())
+        assert len(started) > 3
+        os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole process group
+        assert program.wait(timeout=30) != 0
     assert [pid for pid in started if psutil.pid_exists(pid)] == []
     assert any((tmp_path / "ray").iterdir())
 
@@ -143,9 +94,21 @@ def test_a_cluster_of_others_is_not_joined_without_a_token(monkeypatch: pytest.M
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
     config = ClusterConfig(address="10.0.0.1:6379")
     with (
         pytest.raises(ClusterError, match=r"address is '10\.0\.0\.1:6379' and no token is set.*RAY_AUTH_TOKEN"),
         cluster.session(config, log_dir=tmp_path),
+    ):
+        pass
+
+
+def test_a_session_after_ray_was_imported_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import ray  # noqa: F401 - what the test is about
+
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with (
+        pytest.raises(ClusterError, match="imported before"),
+        cluster.session(ClusterConfig(), log_dir=tmp_path),
     ):
         pass

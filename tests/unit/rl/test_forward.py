@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rl.learner.config import LearnerConfig, ScratchModel
-from rl.learner.forward import TokenScorer, check_head
+from rl.learner.forward import TokenScorer, check_head, varlen_attention
 from rl.learner.micro_batch import to_device
 from rl.learner.model import load_model
 from rl.learner.scratch import build_model
@@ -98,6 +98,13 @@ def test_layouts_agree(model: LlamaForCausalLM, layout: str, tokens: int) -> Non
     other_values, other_gradients = score(scorer, micro_batches(layout, tokens))
     assert other_values == pytest.approx(values, abs=1e-5)
     assert close(gradients, other_gradients)
+
+
+def test_boundaries_for_a_varlen_kernel_by_hand() -> None:
+    segments = torch.tensor([[4, 4, 4, 0], [2, 7, -1, -1]])  # rows are laid end to end; padding is a stretch of its own
+    attention = varlen_attention(segments.view(1, -1), torch.zeros(1, 8))
+    assert attention["cu_seq_lens_q"].tolist() == attention["cu_seq_lens_k"].tolist() == [0, 3, 4, 5, 6, 8]
+    assert attention["max_length_q"] == attention["max_length_k"] == 3
 
 
 def test_a_model_that_changes_its_logits_after_the_head_is_refused(model: LlamaForCausalLM) -> None:

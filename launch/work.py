@@ -1,0 +1,99 @@
+"""One session of work on a run: lock, console, memory, errors and the phases that are finished, in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from launch import cluster, manifest
+from launch.config import RunConfig
+from launch.console import ConsoleReporter
+from launch.errors import RunFailedError, first_cause, one_line
+from launch.memory import MemoryPeak
+from launch.rundir import PhaseLog, RunDirectory
+
+
+class Work:
+    """What every phase is given: the run's settings, directory, console and phase log."""
+
+    def __init__(self, config: RunConfig, directory: RunDirectory, console: ConsoleReporter) -> None:
+        self.config = config
+        self.directory = directory
+        self.console = console
+        self.log = PhaseLog(directory.phases)
+
+    @contextlib.contextmanager
+    def phase(self, name: str, *, total: int | None = None) -> Iterator[None]:
+        """A named phase, shown with its time and remembered when it is finished."""
+        started = time.monotonic()
+        is_done = False
+        try:
+            with self.console.running(name, total=total):
+                yield
+            is_done = True
+        finally:
+            self.log.add(name, time.monotonic() - started, is_done=is_done)
+
+
+@contextlib.contextmanager
+def session(config: RunConfig, directory: RunDirectory, terminal: Console) -> Iterator[Work]:
+    """Everything around the phases of one command, Ray included. Leaves no process behind, whatever happens inside."""
+    with directory.locked(), _errors_recorded(directory), _usage_recorded(directory):
+        targets = manifest.all_plugins()
+        manifest.write(
+            directory.manifest, seed=config.run.seed, command=manifest.command_line(), plugin_targets=targets
+        )
+        with ConsoleReporter(terminal, title=directory.root.name, num_steps=config.loop.num_steps) as console:
+            for warning in config.warnings():
+                console.warning(warning)
+            with cluster.session(config.cluster, log_dir=directory.logs):
+                yield Work(config, directory, console)
+
+
+def usage(directory: RunDirectory) -> dict[str, Any]:
+    """Wall-clock seconds and memory peak over all sessions of a run so far."""
+    if not directory.usage.is_file():
+        return {"seconds": 0.0, "peak_gib": 0.0, "by_process_gib": {}}
+    found: dict[str, Any] = json.loads(directory.usage.read_text(encoding="utf-8"))
+    return found
+
+
+@contextlib.contextmanager
+def _usage_recorded(directory: RunDirectory) -> Iterator[None]:
+    before, started = usage(directory), time.monotonic()
+    with MemoryPeak() as memory:
+        try:
+            yield
+        finally:
+            peak, shares = before["peak_gib"], before["by_process_gib"]
+            if memory.peak_gib > peak:
+                peak, shares = memory.peak_gib, memory.by_process
+            total = before["seconds"] + time.monotonic() - started
+            manifest.write_json(directory.usage, {"seconds": total, "peak_gib": peak, "by_process_gib": shares})
+
+
+@contextlib.contextmanager
+def _errors_recorded(directory: RunDirectory) -> Iterator[None]:
+    """The traceback into errors.log, and where it is onto the error. Interrupts are no errors, but say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"nothing finished is lost; go on with: ponder train --resume {directory.root}")
+        raise
+    except Exception as error:
+        directory.record_error(error)
+        error.add_note(f"traceback: {directory.errors}")
+        raise
+
+
+def failed(phase: str, error: Exception, root: Path) -> RunFailedError:
+    """What the user is told when `phase` ends early: the phase, the first cause, and how to go on."""
+    failure = RunFailedError(f"{phase} failed: {one_line(first_cause(error))}")
+    failure.add_note(f"finished work is kept; once mended, go on with: ponder train --resume {root}")
+    return failure

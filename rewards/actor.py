@@ -1,0 +1,135 @@
+"""The verifier service as a Ray actor, and its client in the driver. The only file of this room that imports ray.
+
+The client itself settles what bounded string work can settle (`Routing.quick_verdict`): a remote call costs a
+millisecond of processor time, a hundred times the comparison of two short strings. All else goes to the actor, and
+from there to the sandbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from rewards.batching import BatchedCalls
+from rewards.config import RewardsConfig
+from rewards.judge import Judge
+from rewards.outcome import Sample, samples_of, unjudged
+from rewards.routing import Routing
+from rollout.schema import Group, Metric, Outcome, Status, Task
+
+# Beyond the judge's own deadline: by then it has answered what it could, so a silence means that the actor hangs.
+_GRACE_S = 5.0
+_START_S = 120.0
+_REFERENCE_CHECK_S = 1800.0
+_MAX_CONCURRENT_CALLS = 1000
+
+
+class _JudgeActor:
+    """`Judge` on the far side of the wire. One process; what is slow or risky happens in its sandbox workers."""
+
+    def __init__(self, config: RewardsConfig, verifiers: Mapping[str, str]) -> None:
+        self._judge = Judge(config, verifiers)
+
+    async def judge(self, groups: list[list[Sample]]) -> tuple[list[list[Outcome]], dict[str, int]]:
+        """Verdicts of several groups, and the counts so far."""
+        outcomes = iter(await self._judge.judge([sample for group in groups for sample in group]))
+        return [[next(outcomes) for _ in group] for group in groups], self._judge.stats()
+
+    async def check_references(self, samples: list[Sample]) -> list[str | None] | ValueError:
+        """The judge's answer; a mistake in the set-up comes back as a value, free of the remote traceback."""
+        try:
+            return await self._judge.check_references(samples)
+        except ValueError as error:
+            return ValueError(str(error))
+
+    async def close(self) -> None:
+        self._judge.close()
+
+
+class JudgeClient:
+    """Implements `rl.ports.Judge`. Belongs to one event loop."""
+
+    def __init__(self, actor: Any, config: RewardsConfig, routing: Routing) -> None:
+        self._actor = actor
+        self._routing = routing
+        self._calls: BatchedCalls[list[Sample], list[Outcome]] = BatchedCalls(
+            self._send, max_pending=config.max_pending_groups, deadline_s=config.deadline_s + _GRACE_S
+        )
+        self._statuses: Counter[Status] = Counter()
+        self._num_quick = 0
+        self._stats: Mapping[str, int] = {}
+
+    async def judge(self, group: Group) -> tuple[Outcome, ...]:
+        """Verdicts in sibling order. A failure of the service is an unjudged outcome, never an exception or a zero."""
+        samples = samples_of(group)
+        verdicts = [self._routing.quick_verdict(sample) for sample in samples]
+        rest = [sample for sample, verdict in zip(samples, verdicts, strict=True) if verdict is None]
+        self._num_quick += len(samples) - len(rest)
+        slow = iter(await self._ask(rest) if rest else ())
+        outcomes = tuple(next(slow) if verdict is None else verdict for verdict in verdicts)
+        self._statuses.update(outcome.status for outcome in outcomes)
+        return outcomes
+
+    def check_references(self, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
+        """Tasks that no verdict could be based on, each with the reason: the verifier must accept the reference itself.
+
+        Blocks. Raises ValueError when a task names an unknown verifier, or one that cannot be imported.
+        """
+        samples = [Sample.of_reference(task) for task in tasks]
+        reasons = ray.get(self._actor.check_references.remote(samples), timeout=_REFERENCE_CHECK_S)
+        if isinstance(reasons, ValueError):
+            raise reasons
+        return [(task, reason) for task, reason in zip(tasks, reasons, strict=True) if reason is not None]
+
+    def metrics(self) -> list[Metric]:
+        """Shares of the statuses since the last call, latency, and counts of the service since its start."""
+        total = self._statuses.total()
+        metrics = [
+            Metric(name=f"judge/status/{status}", value=self._statuses[status] / total, weight=total)
+            for status in Status
+            if total
+        ]
+        self._statuses.clear()
+        counts = {"quick": self._num_quick, **self._stats}
+        metrics += [Metric(name=f"judge/{name}", value=float(n), reduce="last") for name, n in counts.items()]
+        return metrics + self._calls.metrics("judge")
+
+    def close(self) -> None:
+        """End the actor and its workers. Safe to call when they are gone already."""
+        # Dead or not answering: the kill below, and the workers' own death signal, end what is left.
+        with contextlib.suppress(RayError):
+            ray.get(self._actor.close.remote(), timeout=_GRACE_S)
+        ray.kill(self._actor)
+
+    async def _ask(self, samples: list[Sample]) -> list[Outcome]:
+        try:
+            return await self._calls.ask(samples)
+        except TimeoutError:
+            return [unjudged(Status.TIMEOUT, "the verifier service did not answer")] * len(samples)
+        except RayError as error:
+            return [unjudged(Status.CRASH, f"the verifier service failed: {type(error).__name__}")] * len(samples)
+
+    async def _send(self, groups: list[list[Sample]]) -> list[list[Outcome]]:
+        outcomes: list[list[Outcome]]
+        outcomes, self._stats = await self._actor.judge.remote(groups)
+        return outcomes
+
+
+def start_judge(config: RewardsConfig, verifiers: Mapping[str, str]) -> JudgeClient:
+    """Start the service on a running Ray and wait until it answers. `verifiers` maps a name to 'module:attribute'.
+
+    Raises ValueError when a component names a verifier that is not among them.
+    """
+    routing = Routing(config, verifiers)
+    # No CPU is reserved: it idles between bursts, and a reservation would keep an engine or a learner from starting.
+    # It restarts on its own when it is killed: groups in flight are unjudged, later ones are judged again.
+    options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": _MAX_CONCURRENT_CALLS}
+    actor = ray.remote(_JudgeActor).options(**options).remote(config, dict(verifiers))
+    client = JudgeClient(actor, config, routing)
+    ray.get(actor.__ray_ready__.remote(), timeout=_START_S)
+    return client

@@ -1,0 +1,138 @@
+"""READ FIRST: the training loop. Four coroutines around one buffer and one queue.
+
+    feed --admits a slot--> roll (one per slot) --settles it--> [buffer] --> pack --> [queue] --> learn
+      ^                                                                                             |
+      +----------------------- slots are freed once the weights trained on them are live -----------+
+
+    feed    waits for a free slot, takes the next job, starts a roll
+    roll    job -> group -> verdicts and step scores -> admitted or dropped
+    pack    waits for the slots of a step in order of admission, gives credit, makes a batch
+    learn   batch -> new weights -> live on every engine -> slots freed -> fates recorded; evaluates and saves when due
+
+A slot is held from admission until the weights trained on it are live, so nothing trained on is more than `max_lag` batches old
+(proof in `rl/buffer.py`) and `max_lag = 0` is the synchronous algorithm. A loop that dies takes the run with it; every
+wait has an owner and a deadline (`rl/waits.py`); how a run ends is in `rl/ending.py`, what it saves in `rl/resume.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from rl.assembly import Packed, assemble
+from rl.batch import StepResult, TrainingBatch
+from rl.buffer import Slot
+from rl.ending import orderly_end, uninterrupted
+from rl.resume import save_or_warn
+from rl.run import Run
+from rl.scoring import scored_group
+from rl.step_metrics import batch_metrics, group_metrics, time_metrics
+from rollout.schema import Job, Metric
+
+
+async def train(run: Run) -> None:
+    """Train from the step after `run.step` to the last. Raises RunFailedError from the first cause of a failure."""
+    run.begin()
+    async with orderly_end(run):
+        await start(run)
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(feed(run, loops))
+            loops.create_task(pack(run))
+            loops.create_task(learn(run))
+
+
+async def feed(run: Run, loops: asyncio.TaskGroup) -> None:
+    for _ in range(len(run.steps_left) * run.loop.groups_per_step):
+        with run.blame("feed", "admission"):
+            slot = await run.waits.inside("feed", "a free buffer slot", run.buffer.admit())
+            job = run.jobs.next(slot.step)
+        loops.create_task(roll(run, slot, job))
+
+
+async def roll(run: Run, slot: Slot, job: Job) -> None:
+    with run.blame("roll", job):
+        scored = await scored_group(run, job)
+        reason = run.gate.reject(scored)
+        slot.add(scored, reason)
+        if reason is None or not run.may_refill(slot):
+            slot.is_settled.set()
+            return
+    await roll(run, slot, run.jobs.next(slot.step))
+
+
+async def pack(run: Run) -> None:
+    for step in run.steps_left:
+        with run.blame("pack", f"step {step}"):
+            slots = await run.waits.inside("pack", f"the groups of step {step}", run.buffer.take())
+            packed = assemble(run.credit, step, slots)
+            await run.waits.inside("pack", "room in the batch queue", run.batches.put(packed))
+
+
+async def learn(run: Run) -> None:
+    for step in run.steps_left:
+        with run.blame("learn", f"step {step}"):
+            with run.clock.phase("starve"):
+                packed = await run.waits.inside("learn", f"the batch of step {step}", run.batches.get())
+            await uninterrupted(train_step(run, packed))
+            run.drought.check(run.loop.drought_limit)
+            if run.is_evaluation_due():
+                await evaluate(run)
+            if run.is_checkpoint_due():
+                await uninterrupted(save_or_warn(run))
+
+
+async def train_step(run: Run, packed: Packed) -> None:
+    """One batch, from update to record. A step whose groups were all dropped updates nothing and counts as drought."""
+    batch, result = packed.batch(run.version), None
+    metrics = batch_metrics(batch, run.staleness(batch))
+    run.is_whole = False
+    if batch.samples:
+        result, published = await update(run, batch)
+        metrics += [*result.metrics, *published]
+    run.buffer.release(packed.num_slots)
+    run.step = packed.step
+    run.retire(packed.groups)
+    await run.recorder.write(packed.step, packed.groups)
+    run.is_whole = True
+    metrics += [*group_metrics(packed.groups), *run.jobs.sampler.metrics(), *run.gate.metrics(), *run.buffer.metrics()]
+    metrics += time_metrics(run.clock.lap(), batch.num_loss_tokens)
+    run.metrics.write(packed.step, metrics)
+    run.reporter.step(packed.step, batch, result, metrics)
+
+
+async def update(run: Run, batch: TrainingBatch) -> tuple[StepResult, list[Metric]]:
+    """Train on the batch and put the new weights live on every engine."""
+    with run.clock.phase("learn"):
+        result = await run.waits.outside("learn", f"the learner at step {batch.step}", run.learner.step(batch))
+    if result.version <= batch.version:
+        raise RuntimeError(f"a training step must raise the version above {batch.version}, got {result.version}")
+    with run.clock.phase("publish"):
+        target = f"the engines to serve version {result.version}"
+        metrics = await run.waits.outside("learn", target, run.sync.publish(result.version))
+    run.version = result.version
+    run.published.append(result.version)
+    return result, metrics
+
+
+async def start(run: Run) -> None:
+    """Prove that the engines serve the learner's weights, and evaluate these if that is due."""
+    started = time.perf_counter()
+    with run.blame("start", f"publication of version {run.version}"):
+        target = f"the engines to serve version {run.version}"
+        await run.waits.outside("start", target, run.sync.publish(run.version))
+    run.reporter.phase("start", time.perf_counter() - started)
+    if run.is_evaluation_due():
+        with run.blame("start", f"evaluation after step {run.step}"):
+            await evaluate(run)
+    run.clock.lap()
+
+
+async def evaluate(run: Run) -> None:
+    """Evaluate the weights that are live; training groups go on being generated meanwhile."""
+    assert run.evaluator is not None
+    result, groups = await run.evaluator.run(step=run.step, version=run.version)
+    await run.recorder.write_evaluation(run.step, groups)
+    run.evaluated_step = run.step
+    run.metrics.write(run.step, result.metrics())
+    run.reporter.evaluation(result)
+    run.reporter.phase("evaluate", result.seconds)

@@ -1,0 +1,62 @@
+"""What a run writes into a checkpoint, and how it goes on from one."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rl.checkpoint import Checkpoint, CheckpointError
+from rl.ports import State
+from rl.run import Drought, Run
+
+
+def driver_state(run: Run) -> State:
+    """All state of the loop, JSON-able, at one moment between two steps."""
+    return {
+        "step": run.step,
+        "version": run.version,
+        "evaluated_step": run.evaluated_step,
+        "drought": {"length": run.drought.length, "reasons": dict(run.drought.reasons)},
+        "gate": run.gate.state_dict(),
+        "jobs": run.jobs.state_dict(),
+    }
+
+
+async def save(run: Run) -> None:
+    """Write a checkpoint of the last whole step. Raises CheckpointError."""
+
+    async def save_learner(path: str) -> None:
+        await run.waits.outside("learn", "the learner to save itself", run.learner.save(path))
+
+    await run.checkpointer.save(run.step, save_learner=save_learner, state=driver_state(run))
+    run.saved_step = run.step
+
+
+async def save_or_warn(run: Run) -> None:
+    """Write a checkpoint; a failure is a warning, because the run itself is sound and tries again after the next step."""
+    try:
+        await save(run)
+    except CheckpointError as error:
+        run.reporter.warning(str(error))
+
+
+async def resume(run: Run) -> Checkpoint | None:
+    """Put `run` where its newest whole checkpoint left it; without one, at the very start.
+
+    Records and metrics beyond that point are set aside first, so that nothing is counted twice. Call before `train`.
+    """
+    checkpoint = run.checkpointer.latest(run.reporter.warning)
+    step = -1 if checkpoint is None else checkpoint.step
+    run.recorder.set_aside(after_step=step)
+    run.metrics.set_aside(after_step=step)
+    if checkpoint is None:
+        return None
+    state = checkpoint.state
+    run.jobs.load_state_dict(state["jobs"])
+    run.gate.load_state_dict(state["gate"])
+    run.drought = Drought(state["drought"]["length"], Counter(state["drought"]["reasons"]))
+    run.step, run.version, run.saved_step = state["step"], state["version"], state["step"]
+    run.evaluated_step = state["evaluated_step"]
+    await run.waits.outside(
+        "resume", "the learner to load its checkpoint", run.learner.load(str(checkpoint.learner_path))
+    )
+    return checkpoint

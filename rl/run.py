@@ -1,0 +1,178 @@
+"""Everything one run of the loop holds: its parts, its settings, and the few numbers that change."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rl.assembly import Packed
+from rl.batch import TrainingBatch
+from rl.buffer import Buffer, Slot
+from rl.checkpoint import Checkpointer
+from rl.config import BufferConfig, LoopConfig, SamplingConfig
+from rl.evaluate import Evaluator
+from rl.jobs import JobSource
+from rl.metrics import MetricsWriter
+from rl.phases import PhaseClock
+from rl.ports import Credit, Gate, Generator, Judge, Learner, Shaper, StepScorer, WeightSync
+from rl.record import Recorder, Settled
+from rl.reporter import Reporter
+from rl.waits import Waits
+from rollout.schema import Job
+
+Closer = Callable[[], Awaitable[None]]
+
+
+class RunFailedError(RuntimeError):
+    """A loop died and took the run with it. Chained to the first cause."""
+
+
+class DroughtError(RuntimeError):
+    """Too many groups in a row carried no training signal."""
+
+
+class StalenessError(RuntimeError):
+    """A batch holds samples older than max_lag allows: an engine served weights that it should have replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Which loop died first, at what, and of what."""
+
+    loop: str
+    subject: str
+    error: BaseException
+
+
+@dataclass(slots=True)
+class Drought:
+    """Groups in a row without a training signal, and why."""
+
+    length: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def observe(self, drop_reason: str | None) -> None:
+        if drop_reason is None:
+            self.length = 0
+            self.reasons.clear()
+        else:
+            self.length += 1
+            self.reasons[drop_reason] += 1
+
+    def check(self, limit: int) -> None:
+        """Raises DroughtError at `limit` groups in a row."""
+        if self.length >= limit:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
+            raise DroughtError(
+                f"{self.length} groups in a row gave no training signal (loop.drought_limit = {limit}): {reasons}. All right: "
+                "use harder tasks; all wrong: use easier ones or a longer cold start; too few judged: look at the verifier's log"
+            )
+
+
+@dataclass(kw_only=True, eq=False)
+class Run:
+    """The parts that `launch/build.py` wires, and the state of the loop between them."""
+
+    loop: LoopConfig
+    sampling: SamplingConfig
+    lag: BufferConfig
+    jobs: JobSource
+    generator: Generator
+    judge: Judge
+    step_scorer: StepScorer | None
+    shapers: Sequence[Shaper]
+    gate: Gate
+    credit: Credit
+    learner: Learner
+    sync: WeightSync
+    recorder: Recorder
+    metrics: MetricsWriter
+    reporter: Reporter
+    checkpointer: Checkpointer
+    evaluator: Evaluator | None
+    waits: Waits
+    closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
+    clock: PhaseClock = field(default_factory=PhaseClock)
+
+    step: int = 0  # last step that is trained, published and recorded
+    version: int = 0  # optimizer steps in the learner's weights
+    saved_step: int = 0  # step of the newest checkpoint
+    evaluated_step: int | None = None
+    drought: Drought = field(default_factory=Drought)
+    is_whole: bool = True  # False from the start of a training step to its end, when learner and ledger may disagree
+    published: list[int] = field(init=False)  # versions that went live in this process, ascending
+    failure: Failure | None = field(default=None, init=False)
+    buffer: Buffer = field(init=False)
+    batches: asyncio.Queue[Packed] = field(init=False)
+
+    def begin(self) -> None:
+        """Make the empty buffer and queue for the steps that are left."""
+        self.published = [self.version]
+        self.batches = asyncio.Queue(maxsize=1)
+        self.buffer = Buffer(
+            groups_per_step=self.loop.groups_per_step, max_lag=self.lag.max_lag, first_step=self.step + 1
+        )
+
+    @property
+    def steps_left(self) -> range:
+        return range(self.step + 1, self.loop.num_steps + 1)
+
+    def may_refill(self, slot: Slot) -> bool:
+        """Whether a slot whose group was dropped gets a fresh task. max_refills is 0 unless on_drop is "replace"."""
+        return len(slot.attempts) <= self.sampling.max_refills
+
+    def staleness(self, batch: TrainingBatch) -> int:
+        """Largest number of batches published between sampling and now. Raises StalenessError above max_lag."""
+        oldest = min((s.policy.start for s in batch.samples), default=self.version)
+        lag = len(self.published) - bisect_right(self.published, oldest)
+        if lag > self.lag.max_lag or oldest < self.published[0]:
+            raise StalenessError(
+                f"step {batch.step} holds a sample of version {oldest}, {lag} batches behind version {self.version}, but "
+                f"buffer.max_lag = {self.lag.max_lag}: an engine did not take the weights that it reported"
+            )
+        return lag
+
+    def retire(self, groups: Sequence[Settled]) -> None:
+        """The fate of these groups is final: tell the policies, in the order of training."""
+        for settled in groups:
+            reason = settled.fate.reason if settled.fate.name == "dropped" else None
+            self.jobs.retire(settled.scored.group.job.group_id)
+            self.jobs.sampler.observe(settled.scored)
+            self.gate.observe(settled.scored, reason)
+            self.drought.observe(reason)
+            self.reporter.group(settled.scored, settled.fate)
+
+    def is_evaluation_due(self) -> bool:
+        """Whether the weights after `step` are to be evaluated and have not been."""
+        if self.evaluator is None or self.evaluated_step == self.step:
+            return False
+        if self.step == 0:
+            return self.evaluator.config.at_start
+        is_last = self.step == self.loop.num_steps
+        is_regular = self.loop.eval_every > 0 and self.step % self.loop.eval_every == 0
+        return is_regular or (is_last and self.evaluator.config.at_end)
+
+    def is_checkpoint_due(self) -> bool:
+        """Whether `checkpoint_every` steps are unsaved; so one that failed is tried again after the next step."""
+        every = self.loop.checkpoint_every
+        return every > 0 and self.step // every > self.saved_step // every
+
+    @contextmanager
+    def blame(self, loop: str, subject: str | Job) -> Iterator[None]:
+        """Note the first failure of the run, with the loop and the work it died of; it then travels on."""
+        try:
+            yield
+        except Exception as error:  # a boundary: every failure of a loop passes here once, and is raised again
+            if self.failure is None:
+                if isinstance(subject, Job):
+                    subject = f"group {subject.group_id}, task {subject.task.key}, effort {subject.budget.effort}"
+                cause: BaseException = error
+                while isinstance(cause, BaseExceptionGroup):
+                    cause = cause.exceptions[0]
+                self.failure = Failure(loop=loop, subject=subject, error=cause)
+                self.reporter.warning(f"{loop} failed at {subject}; ending the run")
+            raise

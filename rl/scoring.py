@@ -1,0 +1,50 @@
+"""One job, from the engine to its scored group."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from rl.run import Run
+from rollout.schema import Float32Array, Group, Job, Outcome, ScoredGroup, StepScores
+
+
+async def scored_group(run: Run, job: Job) -> ScoredGroup:
+    """Generate, then judge and score the steps side by side, then add the shaping terms."""
+    owner = f"roll of group {job.group_id}"
+    with run.clock.phase("generate"):
+        group = await run.waits.outside(owner, "the generator", run.generator.generate(job))
+    run.clock.sampled(sum(int(t.sampled.sum()) for t in group.trajectories))
+    async with asyncio.TaskGroup() as services:
+        judging = services.create_task(_judge(run, owner, group))
+        scoring = services.create_task(_score_steps(run, owner, group))
+    outcomes = judging.result()
+    return ScoredGroup(group=group, outcomes=outcomes, steps=scoring.result(), shaped=_shaped(run, group, outcomes))
+
+
+async def _judge(run: Run, owner: str, group: Group) -> tuple[Outcome, ...]:
+    with run.clock.phase("judge"):
+        return await run.waits.outside(owner, "the judge", run.judge.judge(group))
+
+
+async def _score_steps(run: Run, owner: str, group: Group) -> tuple[StepScores | None, ...]:
+    if run.step_scorer is None:
+        return (None,) * len(group.trajectories)
+    with run.clock.phase("score_steps"):
+        return await run.waits.outside(owner, "the step scorer", run.step_scorer.score(group))
+
+
+def _shaped(run: Run, group: Group, outcomes: tuple[Outcome, ...]) -> dict[str, Float32Array]:
+    """All components of all shapers. Raises ValueError when two share a name or one is not finite."""
+    terms: dict[str, Float32Array] = {}
+    for shaper in run.shapers:
+        for name, values in shaper(group, outcomes).items():
+            if name in terms:
+                raise ValueError(
+                    f"shaping components need distinct names, got {name!r} again from shaper {shaper.name!r}"
+                )
+            if not np.isfinite(values).all():
+                raise ValueError(f"shaper {shaper.name!r} must give finite numbers, got {name} = {values}")
+            terms[name] = values
+    return terms

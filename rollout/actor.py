@@ -1,0 +1,292 @@
+"""Engines as Ray actors, and the pool through which the rest of the system talks to them.
+
+An actor serves many jobs at the same time on one event loop; its engine batches them. The pool knows how loaded each
+engine is, gives every call a deadline, and turns whatever went wrong into one error that names the engine and its log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+from rollout.config import FormatConfig, RolloutConfig
+from rollout.engine import EngineDeadError, EngineError, EngineTimeoutError, Request
+from rollout.generate import generate_group
+from rollout.render import Renderer
+from rollout.schema import Float32Array, Group, Job
+
+MAX_CALLS = 10_000  # calls an actor accepts at a time; far above what a run keeps in flight
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
+TokenLists = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done since it started."""
+
+    version: int
+    num_groups: int
+    num_sampled_tokens: int
+
+
+class RolloutActor:
+    """One engine with its renderer. A plain class: `start_engines` makes it a Ray actor."""
+
+    def __init__(self, config: RolloutConfig, format: FormatConfig, model_dir: str, *, log_path: str) -> None:
+        _write_output_to(log_path)
+        self._config = config
+        self._format = format
+        self._model_dir = model_dir
+        self._num_groups = 0
+        self._num_sampled_tokens = 0
+
+    async def start(self, seed: int, version: int) -> None:
+        """Load model and tokenizer and run a first request, so that the first job finds everything warm.
+
+        Raises ValueError when model, tokenizer and format do not fit together.
+        """
+        from rollout.vllm_engine import VllmEngine  # loads vLLM, which only this process needs
+
+        self._renderer = Renderer.load(self._model_dir, self._format)
+        self._engine = await VllmEngine.start(self._config, self._model_dir, seed=seed, version=version)
+        eos_ids = self._renderer.eos_ids
+        await self._engine.complete(Request(prompt_ids=eos_ids[:1], max_tokens=2, stop_ids=()))
+
+    async def generate(self, job: Job) -> Group:
+        """Run one job; see `generate_group`."""
+        group = await generate_group(job, self._engine, self._renderer)
+        self._num_groups += 1
+        self._num_sampled_tokens += sum(int(t.sampled.sum()) for t in group.trajectories)
+        return group
+
+    async def begin_update(self, version: int) -> None:
+        """Hold generation and prepare for the weights of `version`."""
+        await self._engine.start_update(version)
+
+    async def receive(self, chunk: Any) -> None:
+        """Load one chunk: a list of (name, tensor) under checkpoint names."""
+        await self._engine.load_chunk(chunk)
+
+    async def finish_update(self, version: int) -> None:
+        """Serve `version` from the next sampled token on."""
+        await self._engine.finish_update(version)
+
+    async def version(self) -> int:
+        """The version that the engine itself says it serves."""
+        return await self._engine.reported_version()
+
+    async def probe(self, token_ids: TokenLists) -> list[Float32Array]:
+        """For each sequence [L]: log-probability of each token given its prefix, temperature 1; 0 for the first."""
+        return await self._engine.probe(token_ids)
+
+    async def stats(self) -> EngineStats:
+        return EngineStats(
+            version=self._engine.version, num_groups=self._num_groups, num_sampled_tokens=self._num_sampled_tokens
+        )
+
+
+def _write_output_to(log_path: str) -> None:
+    """Send everything that this process and its libraries print to a file."""
+    Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+# ------------------------------------------------------------------------------------------------ the pool
+
+
+class _Member:
+    """One engine as the pool sees it."""
+
+    def __init__(self, name: str, actor: Any, log_path: str) -> None:
+        self.name = name
+        self.actor = actor
+        self.log_path = log_path
+        self.num_pending = 0  # siblings asked for and not yet returned
+
+    async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
+        """Call a method of the actor. Raises an EngineError that names the engine, the call and the log."""
+        ref = getattr(self.actor, method).remote(*args)
+        try:
+            return await asyncio.wait_for(ref, timeout_s)
+        except TimeoutError:
+            ray.cancel(ref)
+            raise EngineTimeoutError(
+                f"engine {self.name} did not answer {method} within {timeout_s:g} s; its log: {self.log_path}. "
+                "Raise rollout.call_timeout_s if it is only slow"
+            ) from None
+        except asyncio.CancelledError:
+            ray.cancel(ref)
+            raise
+        except (RayActorError, RayTaskError) as error:
+            raise self.explain(error, method) from error
+
+    def explain(self, error: Exception, method: str) -> Exception:
+        """The error that a caller should see. A user's mistake keeps its type."""
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        where = f"its log: {self.log_path}"
+        if isinstance(cause, RayActorError):
+            return EngineDeadError(f"engine {self.name} died during {method}: {_first_line(cause)}; {where}")
+        if isinstance(cause, EngineDeadError):
+            return EngineDeadError(f"engine {self.name} failed during {method}: {cause}; {where}")
+        if isinstance(cause, ValueError):
+            return ValueError(f"engine {self.name}: {cause}")
+        return EngineError(f"engine {self.name} failed during {method}: {type(cause).__name__}: {cause}; {where}")
+
+
+class EnginePool:
+    """All engines of a run: generation goes to the least loaded one, weights and probes go to all.
+
+    The first failure of an engine is kept: every later call repeats it, so all loops of a run report the same cause.
+    """
+
+    def __init__(self, members: Sequence[_Member], *, call_timeout_s: float) -> None:
+        self._members = tuple(members)
+        self._call_timeout_s = call_timeout_s
+        self._failure: EngineError | None = None
+
+    @property
+    def num_engines(self) -> int:
+        return len(self._members)
+
+    async def generate(self, job: Job) -> Group:
+        """Run one job on the engine with the fewest siblings pending."""
+        member = min(self._members, key=lambda m: m.num_pending)
+        member.num_pending += job.num_siblings
+        try:
+            group = await self._call(member, "generate", job)
+        finally:
+            member.num_pending -= job.num_siblings
+        assert isinstance(group, Group)
+        return group
+
+    async def begin_update(self, version: int) -> None:
+        """Hold generation everywhere and prepare for the weights of `version`."""
+        await self._call_all("begin_update", version)
+
+    async def receive(self, chunk_ref: Any) -> None:
+        """Load one chunk everywhere: a Ray reference to a list of (name, tensor). The driver never reads it."""
+        await self._call_all("receive", chunk_ref)
+
+    async def finish_update(self, version: int) -> None:
+        """Serve `version` everywhere from the next sampled token on."""
+        await self._call_all("finish_update", version)
+
+    async def versions(self) -> list[int]:
+        """The version that each engine says it serves."""
+        return list(await self._call_all("version"))
+
+    async def probe(self, token_ids: TokenLists) -> list[list[Float32Array]]:
+        """Per engine and sequence [L]: log-probability of each token given its prefix, at temperature 1."""
+        return list(await self._call_all("probe", [list(map(int, ids)) for ids in token_ids]))
+
+    async def stats(self) -> list[EngineStats]:
+        """What each engine has done since it started."""
+        return list(await self._call_all("stats"))
+
+    def close(self) -> None:
+        """End every engine's process. Safe to call again, and while calls are pending."""
+        for member in self._members:
+            ray.kill(member.actor)
+
+    async def _call_all(self, method: str, *args: Any) -> list[Any]:
+        return await asyncio.gather(*(self._call(member, method, *args) for member in self._members))
+
+    async def _call(self, member: _Member, method: str, *args: Any) -> Any:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return await member.call(method, *args, timeout_s=self._call_timeout_s)
+        except EngineError as error:
+            self._failure = self._failure or error
+            raise self._failure from error.__cause__
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+# ------------------------------------------------------------------------------------------------ starting
+
+
+def start_engines(
+    config: RolloutConfig, format: FormatConfig, model_dir: str, *, log_dir: str, seed: int = 0, version: int = 0
+) -> EnginePool:
+    """Start `config.num_engines` engines at the same time and return when all can serve; Ray must be initialized.
+
+    `version` is the version of the weights in `model_dir`. Engine i samples with seed `seed + i` where a job brings no
+    seed. Raises ValueError for a model directory that cannot be served and EngineError when a start fails; nothing is
+    left running then.
+    """
+    _check_model_dir(model_dir)
+    remote = ray.remote(RolloutActor).options(
+        num_cpus=config.threads_per_engine,
+        num_gpus=1 if config.device == "cuda" else 0,
+        max_concurrency=MAX_CALLS,
+        runtime_env={"env_vars": _environment(config)},
+    )
+    members = []
+    for index in range(config.num_engines):
+        name = f"rollout-{index}"
+        log_path = str(Path(log_dir).absolute() / f"{name}.log")
+        members.append(_Member(name, remote.remote(config, format, model_dir, log_path=log_path), log_path))
+    pool = EnginePool(members, call_timeout_s=config.call_timeout_s)
+    try:
+        _wait_for_start(members, config, seed=seed, version=version)
+    except BaseException:
+        pool.close()
+        raise
+    return pool
+
+
+def _wait_for_start(members: Sequence[_Member], config: RolloutConfig, *, seed: int, version: int) -> None:
+    refs = [member.actor.start.remote(seed + index, version) for index, member in enumerate(members)]
+    for member, ref in zip(members, refs, strict=True):
+        try:
+            ray.get(ref, timeout=config.start_timeout_s)
+        except GetTimeoutError:
+            raise EngineTimeoutError(
+                f"engine {member.name} was not ready within {config.start_timeout_s:g} s; its log: {member.log_path}. "
+                f"It needs {config.threads_per_engine} CPUs{' and 1 GPU' if config.device == 'cuda' else ''}, "
+                f"the cluster has {ray.available_resources().get('CPU', 0):g} CPUs free. Lower rollout.num_engines or "
+                "rollout.threads_per_engine, or raise rollout.start_timeout_s"
+            ) from None
+        except (RayActorError, RayTaskError) as error:
+            raise member.explain(error, "start") from error
+
+
+def _check_model_dir(model_dir: str) -> None:
+    path = Path(model_dir)
+    if not (path / "config.json").is_file():
+        raise ValueError(f"a model directory must hold config.json, got {model_dir}; check the path of the model")
+    if not any(file.suffix in WEIGHT_SUFFIXES for file in path.iterdir()):
+        raise ValueError(
+            f"a model directory must hold weights ({', '.join('*' + s for s in WEIGHT_SUFFIXES)}), "
+            f"{model_dir} has none; save the model there again"
+        )
+
+
+def _environment(config: RolloutConfig) -> dict[str, str]:
+    """What an engine's process is told before it loads vLLM: run in this process, call nobody, use our threads."""
+    return {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": str(config.threads_per_engine),
+    }
