@@ -6,27 +6,42 @@ Imported inside a cluster session only: the actors' modules import Ray, which re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from budgets.effort import EffortSchedule, token_budgets
 from launch import plugins
 from launch.config import PluginSection, RunConfig
+from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
 from launch.rundir import RunDirectory
 from prm.config import ExactPrmConfig
 from rewards.actor import JudgeClient, start_judge
 from rewards.config import TASK_VERIFIER, SandboxConfig
 from rewards.sandbox import WorkerPool
+from rl.checkpoint import Checkpointer
+from rl.evaluate import Evaluator
+from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
-from rl.ports import StepScorer
+from rl.ports import Credit, Generator, Judge, Shaper
+from rl.record import Recorder
+from rl.reporter import Reporter
+from rl.run import Run
+from rl.sampling.gate import SignalGate
+from rl.sampling.uniform import UniformSampler
 from rl.sync import PublishAndProve
+from rl.waits import Waits
 from rollout.actor import EnginePool, start_engines
 from rollout.config import ProceduralSource
-from rollout.schema import Float32Array, Task
+from rollout.schema import Sampling, Task
 from rollout.tasks.load import load_tasks
 from rollout.tasks.splits import TaskSplits
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,23 +51,7 @@ class Services:
     engines: EnginePool
     learner: LearnerClient
     judge: JudgeClient
-    scorer: StepScorer
-
-
-class _EngineSink:
-    """The engines as `rl.sync.WeightSink`: an engine reports 0 for a first token, which has no prefix; sync leaves it
-    out.
-    """
-
-    def __init__(self, engines: EnginePool) -> None:
-        self.begin_update = engines.begin_update
-        self.receive = engines.receive
-        self.finish_update = engines.finish_update
-        self.versions = engines.versions
-        self._engines = engines
-
-    async def probe(self, token_ids: list[list[int]]) -> list[list[Float32Array]]:
-        return [[logprobs[1:] for logprobs in engine] for engine in await self._engines.probe(token_ids)]
+    scorer: MeteredScorer
 
 
 def load_task_splits(config: RunConfig) -> TaskSplits:
@@ -62,6 +61,18 @@ def load_task_splits(config: RunConfig) -> TaskSplits:
         if isinstance(source, ProceduralSource) and source.name not in generators:
             generators[source.name] = plugins.load("ponder.tasks", source.name)
     return load_tasks(config.tasks, seed=config.run.seed, procedural=generators)
+
+
+def without_tasks(tasks: TaskSplits, keys: Collection[str]) -> TaskSplits:
+    """The splits without the tasks of these keys. Raises ValueError when nothing is left of one."""
+    train, held_out = (tuple(task for task in split if task.key not in keys) for split in (tasks.train, tasks.held_out))
+    if not train or not held_out:
+        name = "held-out" if train else "training"
+        raise ValueError(
+            f"no verifier can judge the reference of any {name} task ({len(keys)} of "
+            f"{len(tasks.train) + len(tasks.held_out)} tasks in all): check the answer column and the verifier's name"
+        )
+    return replace(tasks, train=train, held_out=held_out)
 
 
 def verifier_targets(config: RunConfig, tasks: Sequence[Task]) -> dict[str, str]:
@@ -74,7 +85,7 @@ def verifier_targets(config: RunConfig, tasks: Sequence[Task]) -> dict[str, str]
 
 
 async def start_services(
-    config: RunConfig, directory: RunDirectory, *, model_dir: Path, version: int, verifiers: Mapping[str, str]
+    config: RunConfig, directory: RunDirectory, *, model_dir: Path, verifiers: Mapping[str, str]
 ) -> Services:
     """Start engines, learner, judge and step scorer at the same time; return when all of them answer."""
     learner = start_learner(
@@ -86,32 +97,46 @@ async def start_services(
         seed=config.run.seed,
         total_steps=config.loop.num_steps,
     )
-    async with asyncio.TaskGroup() as starts:
+    async with asyncio.timeout(config.cluster.start_deadline_s), asyncio.TaskGroup() as starts:
         starts.create_task(learner.ready())
-        engines = starts.create_task(
-            asyncio.to_thread(start_engine_pool, config, directory, model_dir, version=version)
-        )
-        judge = starts.create_task(asyncio.to_thread(start_judge, config.rewards, verifiers))
-        scorer = starts.create_task(asyncio.to_thread(start_scorer, config))
+        engines = starts.create_task(in_thread(start_engine_pool, config, directory, model_dir))
+        judge = starts.create_task(in_thread(start_judge, config.rewards, verifiers))
+        scorer = starts.create_task(in_thread(start_scorer, config))
     return Services(engines=engines.result(), learner=learner, judge=judge.result(), scorer=scorer.result())
 
 
-def start_engine_pool(config: RunConfig, directory: RunDirectory, model_dir: Path, *, version: int) -> EnginePool:
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run a blocking call in a thread that nobody waits for: Ctrl-C during a slow start must not wait for the start."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(method: Callable[[Any], None], value: Any) -> None:
+        if not future.done():  # cancelled meanwhile
+            method(value)
+
+    def work() -> None:
+        try:
+            outcome: tuple[Any, Any] = (future.set_result, function(*args))
+        except BaseException as error:  # noqa: BLE001 - a thread's boundary: raised again where it is awaited
+            outcome = (future.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run was given up
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=work, name=f"start-{function.__name__}", daemon=True).start()
+    return await future
+
+
+def start_engine_pool(config: RunConfig, directory: RunDirectory, model_dir: Path) -> EnginePool:
     return start_engines(
-        config.rollout,
-        config.format,
-        str(model_dir),
-        log_dir=str(directory.logs),
-        seed=config.run.seed,
-        version=version,
+        config.rollout, config.format, str(model_dir), log_dir=str(directory.logs), seed=config.run.seed
     )
 
 
-def start_scorer(config: RunConfig) -> StepScorer:
+def start_scorer(config: RunConfig) -> MeteredScorer:
     """The step scorer that the prm section names, by the registry: built-in or plugin."""
     section = config.prm
     name, settings = _choice(section)
-    scorer: StepScorer = plugins.load("ponder.steps", name)(settings, _scorer_pool(section))
+    scorer: MeteredScorer = plugins.load("ponder.steps", name)(settings, _scorer_pool(section))
     return scorer
 
 
@@ -129,3 +154,73 @@ def _scorer_pool(section: Any) -> Any:
 def _choice(section: Any) -> tuple[str, Any]:
     """The registered name of a section's part and what it is built from."""
     return (section.name, section.params) if isinstance(section, PluginSection) else (section.type, section)
+
+
+def build_evaluator(
+    config: RunConfig, *, held_out: Sequence[Task], generator: Generator, judge: Judge, waits: Waits
+) -> Evaluator:
+    return Evaluator(
+        config.evaluate,
+        tasks=held_out,
+        budgets=list(token_budgets(config.budgets).values()),
+        generator=generator,
+        judge=judge,
+        waits=waits,
+    )
+
+
+def build_run(
+    config: RunConfig,
+    directory: RunDirectory,
+    services: Services,
+    *,
+    tasks: TaskSplits,
+    probes: Sequence[Sequence[int]],
+    reporter: Reporter,
+) -> Run:
+    """Wire a training run that starts at step 0; `rl.resume` moves it on."""
+    seed = config.run.seed
+    waits = Waits(config.loop.wait_deadline_s)
+    meter = Meter(services.engines, services.judge, config.budgets.ceilings, path=directory.ledger)
+    jobs = JobSource(
+        UniformSampler(tasks.train, seed=seed),
+        EffortSchedule(config.budgets, seed=seed),
+        tasks=tasks.train,
+        num_siblings=config.rollout.group_size,
+        sampling=Sampling(
+            temperature=config.rollout.temperature, top_p=config.rollout.top_p, top_k=config.rollout.top_k
+        ),
+        seed=seed,
+    )
+    sources = (services.judge.metrics, services.scorer.metrics, meter.metrics)
+    return Run(
+        loop=config.loop,
+        sampling=config.sampling,
+        lag=config.buffer,
+        jobs=jobs,
+        generator=meter,
+        judge=meter,
+        step_scorer=services.scorer,
+        shapers=_shapers(config),
+        gate=SignalGate(config.sampling),
+        credit=_credit(config),
+        learner=services.learner,
+        sync=PublishAndProve(services.learner, services.engines, probes, config.learner.probe_tolerance),
+        recorder=Recorder(directory.groups),
+        metrics=ServiceMetricsWriter(directory.root, sources),
+        reporter=reporter,
+        checkpointer=Checkpointer(directory.checkpoints, keep=config.loop.keep_checkpoints),
+        evaluator=build_evaluator(config, held_out=tasks.held_out, generator=meter, judge=meter, waits=waits),
+        waits=waits,
+    )
+
+
+def _shapers(config: RunConfig) -> list[Shaper]:
+    section = config.budgets.shaping
+    return [] if section.type == "none" else [plugins.load("ponder.shaping", section.type)(section)]
+
+
+def _credit(config: RunConfig) -> Credit:
+    name, settings = _choice(config.credit)
+    credit: Credit = plugins.load("ponder.credit", name)(settings)
+    return credit

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-
-class RunFailedError(RuntimeError):
-    """A phase of a run ended before its work was done. The message names the phase and the first cause."""
+from rl.run import RunFailedError
 
 
 def first_cause(error: BaseException) -> BaseException:

@@ -1,1 +1,232 @@
-"""stub"""
+"""The phases of a run, in order: model, cold start, services, evaluation, training, evaluation, report.
+
+Each phase is shown with its time and remembered when it is finished, so a resumed run goes on with the first one that
+is not; inside training it goes on from the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from launch import cluster, preparation, work
+from launch.config import RunConfig
+from launch.manifest import write_json
+from launch.model_dir import replace_directory
+from launch.reporting import PhaseReporter
+from launch.rundir import PhaseLog, RunDirectory
+from launch.summary import summarize
+from launch.work import Work
+from rl.report.data import RunData, evaluation_of, load_run
+from rl.report.page import write_report
+
+if TYPE_CHECKING:  # build imports Ray, which must wait for a cluster session
+    from launch.build import Services
+    from rl.evaluate import EvalResult
+    from rollout.schema import Task
+    from rollout.tasks.splits import TaskSplits
+
+MODEL, COLD_START, SERVICES, REPORT = "model", "cold start", "start services", "report"
+
+
+def train(config: RunConfig, directory: RunDirectory, terminal: Console) -> None:
+    """The whole job, or what is left of it."""
+    with work.session(config, directory, terminal) as job:
+        if not _is_trained(job):
+            tasks = _prepare(job)
+            asyncio.run(_train(job, tasks))
+            _keep_model(directory)
+    _report(job)
+
+
+def cold_start(config: RunConfig, directory: RunDirectory, terminal: Console) -> None:
+    """Only the model and its cold start. Raises ValueError when the recipe has none."""
+    if config.sft is None:
+        raise ValueError("the recipe has no [sft] section, so there is no cold start to run; add one")
+    with work.session(config, directory, terminal) as job:
+        _prepare(job)
+    terminal.print(f"model: {directory.start_model}", markup=False, highlight=False)
+
+
+def evaluate(config: RunConfig, directory: RunDirectory, model: Path, terminal: Console) -> None:
+    """Held-out accuracy of one model, written to evaluation.json of a directory of its own."""
+    with work.session(config, directory, terminal) as job:
+        result = asyncio.run(_evaluate(job, model))
+    write_json(directory.evaluation, result.as_json())
+    job.console.finish(before=None, after=evaluation_of(result), report=None)
+
+
+# ------------------------------------------------------------------------------------------------ before training
+
+
+def _prepare(job: Work) -> TaskSplits:
+    """Tasks, the first model and its cold start."""
+    from launch import build
+
+    config, directory = job.config, job.directory
+    with job.phase(MODEL):
+        tasks = build.load_task_splits(config)
+        if not directory.has_model(directory.base_model):
+            cluster.run_isolated(
+                preparation.make_model, config.model, str(directory.base_model), num_threads=1, seed=config.run.seed
+            )
+        if not directory.probes.is_file():
+            write_json(directory.probes, _probes(job, tasks.held_out))
+    if directory.has_model(directory.start_model):
+        return tasks
+    if config.sft is None:
+        _link_model(directory.base_model, directory.start_model)
+        return tasks
+    with job.phase(COLD_START, total=config.sft.num_steps):
+        result = cluster.run_isolated(
+            preparation.cold_start,
+            config.sft,
+            config.format,
+            tasks.train,
+            num_threads=config.sft.num_threads,
+            on_progress=lambda step: job.console.progress(step.step, note=f"loss {step.loss:.3f}"),
+            mix=config.sft.mix or {name: effort.weight for name, effort in config.budgets.efforts.items()},
+            instructions={name: effort.instruction for name, effort in config.budgets.efforts.items()},
+            model_dir=str(directory.base_model),
+            out_dir=str(directory.start_model),
+            seed=config.run.seed,
+        )
+        write_json(directory.cold_start, result)
+    return tasks
+
+
+def _probes(job: Work, tasks: Sequence[Task]) -> list[list[int]]:
+    instructions = [effort.instruction for effort in job.config.budgets.efforts.values()]
+    probes: list[list[int]] = cluster.run_isolated(
+        preparation.probe_sequences,
+        str(job.directory.base_model),
+        job.config.format,
+        tasks[: preparation.NUM_PROBES],
+        instructions,
+        num_threads=1,
+    )
+    return probes
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+async def _train(job: Work, tasks: TaskSplits) -> None:
+    from launch import build
+    from rl import driver
+    from rl.resume import resume
+
+    config, directory = job.config, job.directory
+    with job.phase(SERVICES):
+        verifiers = build.verifier_targets(config, (*tasks.train, *tasks.held_out))
+        services = await build.start_services(config, directory, model_dir=directory.start_model, verifiers=verifiers)
+        tasks = await _without_quarantined(job, services, tasks)
+    run = build.build_run(
+        config,
+        directory,
+        services,
+        tasks=tasks,
+        probes=json.loads(directory.probes.read_text(encoding="utf-8")),
+        reporter=PhaseReporter(job.console, job.log, num_steps=config.loop.num_steps),
+    )
+    await resume(run)
+    await driver.train(run)
+
+
+async def _without_quarantined(job: Work, services: Services, tasks: TaskSplits) -> TaskSplits:
+    """The tasks without those whose own reference no verifier accepts; which these are is decided once per run.
+
+    Raises ValueError when nothing is left of a split.
+    """
+    from launch import build
+
+    path = job.directory.quarantine
+    if not path.is_file():
+        found = await build.in_thread(services.judge.check_references, (*tasks.train, *tasks.held_out))
+        write_json(path, {task.key: reason for task, reason in found})
+    reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    if not reasons:
+        return tasks
+    example = next(iter(reasons.items()))
+    job.console.warning(
+        f"{len(reasons)} tasks are left out because no verifier can judge their reference, for example {example[0]}: "
+        f"{example[1]}; all of them are in {path}"
+    )
+    return build.without_tasks(tasks, reasons.keys())
+
+
+def _is_trained(job: Work) -> bool:
+    """Whether training ended, and at the last step that is asked for now: a resumed run may be longer."""
+    steps = [int(path.name.removeprefix("step-")) for path in job.directory.checkpoints.glob("step-??????")]
+    return job.log.is_done("train") and max(steps, default=0) >= job.config.loop.num_steps
+
+
+def _keep_model(directory: RunDirectory) -> None:
+    """The model after the last step, beside the checkpoints: hard links, so it costs no disk and outlives them."""
+    newest = max(directory.checkpoints.glob("step-??????"))
+    _link_model(newest / "learner" / "model", directory.model)
+
+
+def _link_model(source: Path, target: Path) -> None:
+    aside = target.with_name(f".{target.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(source, aside, copy_function=os.link)
+    replace_directory(aside, target)
+
+
+# ------------------------------------------------------------------------------------------------ evaluation alone
+
+
+async def _evaluate(job: Work, model: Path) -> EvalResult:
+    from launch import build
+    from rewards.actor import start_judge
+    from rl.waits import Waits
+
+    config, directory = job.config, job.directory
+    with job.phase(SERVICES):
+        tasks = build.load_task_splits(config)
+        verifiers = build.verifier_targets(config, tasks.held_out)
+        engines = await build.in_thread(build.start_engine_pool, config, directory, model)
+        judge = await build.in_thread(start_judge, config.rewards, verifiers)
+    evaluator = build.build_evaluator(
+        config,
+        held_out=tasks.held_out,
+        generator=engines,
+        judge=judge,
+        waits=Waits(config.loop.wait_deadline_s),
+    )
+    with job.phase("evaluate"):
+        result, _ = await evaluator.run(step=1, version=0)
+    return result
+
+
+# ------------------------------------------------------------------------------------------------ the end
+
+
+def _report(job: Work) -> None:
+    """Summary and report, after the session: its usage is complete then. Made again when they are there already."""
+    directory, started = job.directory, time.monotonic()
+    run = load_run(directory.root)
+    write_json(directory.summary, _summary(directory, job.log, run))
+    write_report(directory.root, directory.report)
+    job.log.add(REPORT, time.monotonic() - started, is_done=True)
+    job.console.finish(before=run.before, after=run.after, report=directory.report)
+
+
+def _summary(directory: RunDirectory, log: PhaseLog, run: RunData) -> dict[str, Any]:
+    spent = work.usage(directory)
+    seconds = {
+        "cold_start": log.seconds(COLD_START),
+        "train": log.seconds("train"),
+        "eval": sum(log.seconds(name) for name in log.names() if name.startswith("evaluate")),
+        "total": spent["seconds"],
+    }
+    return summarize(run, seconds=seconds, peak_gib=spent["peak_gib"])

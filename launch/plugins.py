@@ -26,7 +26,7 @@ CONTRACTS: Mapping[str, str] = MappingProxyType(
     {
         "ponder.verifiers": "a function `verify(sample: rewards.outcome.Sample) -> rollout.schema.Outcome`",
         "ponder.tasks": "a function `generate(*, num_tasks: int, seed: int, **params) -> list[rollout.schema.Task]`",
-        "ponder.steps": "a factory `start(settings, make_pool) -> rl.ports.StepScorer`",
+        "ponder.steps": "a factory `start(settings, make_pool) -> launch.meter.MeteredScorer`",
         "ponder.shaping": "a factory `build(settings) -> rl.ports.Shaper`",
         "ponder.credit": "a factory `build(settings) -> rl.ports.Credit`",
         "ponder.losses": "a function of the shape `rl.losses.contract.LossFunction`",

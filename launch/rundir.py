@@ -5,6 +5,8 @@
 - phases.json: finished phases and their seconds
 - base_model/, start_model/, model/: the model as it was given or built, after the cold start, after the last step
 - metrics.jsonl, tensorboard/: what training measured
+- quarantine.json: tasks whose reference no verifier can judge; probes.json: token sequences that prove weight sync
+- ledger.json: tokens, verdicts and seconds spent
 - groups/: every group with its fate, in Parquet
 - checkpoints/: written aside and renamed when whole
 - usage.json: seconds and peak memory over all sessions
@@ -42,6 +44,11 @@ class RunDirectory:
         self.config = root / "config.json"
         self.manifest = root / "manifest.json"
         self.phases = root / "phases.json"
+        self.ledger = root / "ledger.json"
+        self.quarantine = root / "quarantine.json"
+        self.probes = root / "probes.json"
+        self.cold_start = root / "cold_start.json"
+        self.evaluation = root / "evaluation.json"
         self.usage = root / "usage.json"
         self.summary = root / "summary.json"
         self.report = root / "report.html"
@@ -90,6 +97,10 @@ class RunDirectory:
                 raise RunDirectoryError(f"another process is working in {self.root}; wait for it or stop it") from error
             yield
 
+    def has_model(self, model: Path) -> bool:
+        """Whether the model directory is whole: they are written aside and renamed, so one weight file says so."""
+        return find_weights(model) is not None
+
     def save_config(self, config: RunConfig) -> None:
         write_json(self.config, recipe.dump(config))
 
@@ -122,6 +133,10 @@ class PhaseLog:
     def seconds(self, name: str) -> float:
         """Seconds spent on the phase so far, interrupted sessions included; 0 for a phase that never ran."""
         return float(self._entries.get(name, {}).get("seconds", 0.0))
+
+    def names(self) -> list[str]:
+        """Phases in the order in which they were first entered."""
+        return list(self._entries)
 
     def add(self, name: str, seconds: float, *, is_done: bool) -> None:
         self._entries[name] = {"seconds": round(self.seconds(name) + seconds, 3), "is_done": is_done}

@@ -6,7 +6,6 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,9 +13,11 @@ from rich.console import Console
 from launch import cluster, manifest
 from launch.config import RunConfig
 from launch.console import ConsoleReporter
-from launch.errors import RunFailedError, first_cause, one_line
 from launch.memory import MemoryPeak
 from launch.rundir import PhaseLog, RunDirectory
+
+
+START_RAY = "start Ray"
 
 
 class Work:
@@ -52,8 +53,11 @@ def session(config: RunConfig, directory: RunDirectory, terminal: Console) -> It
         with ConsoleReporter(terminal, title=directory.root.name, num_steps=config.loop.num_steps) as console:
             for warning in config.warnings():
                 console.warning(warning)
-            with cluster.session(config.cluster, log_dir=directory.logs):
-                yield Work(config, directory, console)
+            job = Work(config, directory, console)
+            with contextlib.ExitStack() as ray:
+                with job.phase(START_RAY):
+                    ray.enter_context(cluster.session(config.cluster, log_dir=directory.logs))
+                yield job
 
 
 def usage(directory: RunDirectory) -> dict[str, Any]:
@@ -89,11 +93,5 @@ def _errors_recorded(directory: RunDirectory) -> Iterator[None]:
     except Exception as error:
         directory.record_error(error)
         error.add_note(f"traceback: {directory.errors}")
+        error.add_note(f"finished work is kept; once mended, go on with: ponder train --resume {directory.root}")
         raise
-
-
-def failed(phase: str, error: Exception, root: Path) -> RunFailedError:
-    """What the user is told when `phase` ends early: the phase, the first cause, and how to go on."""
-    failure = RunFailedError(f"{phase} failed: {one_line(first_cause(error))}")
-    failure.add_note(f"finished work is kept; once mended, go on with: ponder train --resume {root}")
-    return failure

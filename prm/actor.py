@@ -21,7 +21,7 @@ from prm.exact import VERSION, PoolLike, StepTexts, StepVerdict, judge_steps, se
 from prm.steps import Step, cut_steps
 from rollout.schema import Group, Metric, ScoreKind, StepScores
 
-_LOCAL_CHARS = 4_096  # of a whole group: about a millisecond of the driver's time
+_LOCAL_CHARS = 2_048  # of a whole group: at most some five milliseconds of the driver's time
 _GRACE_S = 5.0  # beyond the actor's own deadline: silence by then means that it hangs
 _START_S = 120.0
 _MAX_CONCURRENT_CALLS = 1000

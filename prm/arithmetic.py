@@ -19,7 +19,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 MAX_TOKENS = 256
 _MAX_DEPTH = 32
@@ -68,9 +68,8 @@ class Apply:
 Node = Number | Symbol | Apply
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
-    """`kind`: number, letter, function, operator, relation, word, punctuation, or other."""
+class Token(NamedTuple):
+    """`kind`: number, broken (part of an unreadable number), letter, function, operator, relation, word, other."""
 
     kind: str
     text: str
@@ -80,14 +79,15 @@ class Token:
 
 _TOKEN = re.compile(
     r"(?P<number>\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
+    r"|(?P<broken>\.\.+|\u2026|\.(?=\\[A-Za-z])|(?<=\d),(?=\d))"
     r"|(?P<function>\\sqrt|sqrt(?=\s*\()|\\[dt]?frac|\u221a)"
-    r"|(?P<punctuation>=+>|-+>|\\implies|\\Rightarrow|\\to|[.,;:?\"'`#\u2026\u2014\u2018-\u201d\u2190-\u21ff])"
+    r"|(?P<punctuation>=+>|-+>|\\implies|\\Rightarrow|\\to|[.,;:?\"'`#\u2014\u2018-\u201d\u2190-\u21ff])"
     r"|(?P<operator>\*\*|\\times|\\cdot|\\div|\\%|!(?!=)|[-+*/^%(){}\[\]\u00d7\u00b7\u22c5\u00f7\u2212\u2013])"
     r"|(?P<relation>==?(?!=)|\\approx|\u2248)"
     r"|(?P<letter>\\pi|\u03c0|[A-Za-z](?![A-Za-z]))"
     r"|(?P<word>[A-Za-z][A-Za-z'\u2019]*)"
-    r"|(?P<ignored>\\left|\\right|\\[,;: ]|\\?\$|\s+)"
-    r"|(?P<other>!=|\\?.)",
+    r"|(?P<ignored>\\left|\\right|\\boxed|\\[,;: ]|\\?\$|\s+)"
+    r"|(?P<other>!=|\\[A-Za-z]+|\\?.)",
     re.DOTALL,
 )
 _SPELLINGS = {
@@ -176,17 +176,18 @@ class _Parser:
                 return node
 
     def _is_juxtaposed(self) -> bool:
-        """True for 2x, 2(3+4), (a)(b); only without a space, since prose puts numbers side by side."""
+        """True for 2x, 2(3+4), (a)(b); only without a space, since prose puts numbers side by side.
+
+        Not for a number before a fraction: that is a mixed number, to be added.
+        """
         if not 0 < self._at < len(self._tokens):
             return False
         before, after = self._tokens[self._at - 1], self._tokens[self._at]
-        return before.end == after.start and before.kind != "letter" and self._starts_factor(before, after)
+        return before.end == after.start and before.kind != "letter" and self._starts_factor(after)
 
     @staticmethod
-    def _starts_factor(before: Token, after: Token) -> bool:
-        if after.kind == "number":
-            return False  # "(3)4" and "x2" are more likely something else
-        return after.text == "(" or after.kind in ("letter", "function")
+    def _starts_factor(after: Token) -> bool:
+        return after.text in ("(", "sqrt") or after.kind == "letter"
 
     def _factor(self) -> Node:
         self._depth += 1
@@ -312,6 +313,18 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if bits * abs(exponent.numerator) > _MAX_BITS:
         raise TooLargeError
     return base**exponent.numerator
+
+
+def is_bare(node: Node) -> bool:
+    """True for a number or a letter alone, signed or with a percent sign: nothing is computed."""
+    if isinstance(node, Apply):
+        return node.operator in ("neg", "%") and is_bare(node.arguments[0])
+    return True
+
+
+def has_percent(node: Node) -> bool:
+    """True when a percent sign stands anywhere in the expression."""
+    return isinstance(node, Apply) and (node.operator == "%" or any(map(has_percent, node.arguments)))
 
 
 def symbols_of(node: Node) -> frozenset[str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from prm.arithmetic import MAX_TOKENS, Node, NotArithmeticError, Number, Symbol, Token, parse, tokenize
+from prm.arithmetic import MAX_TOKENS, Node, NotArithmeticError, Token, is_bare, parse, tokenize
 
 # "<<3*4=12>>": calculator notes. Their inside is a claim of its own, and the text around them reads on without them.
 _CALCULATOR_NOTE = re.compile(r"<<([^<>\n]{1,200})>>")
@@ -25,65 +26,38 @@ _HAS_RELATION = re.compile(r"=|\u2248|\\approx|\bequals?\b")
 _WORD_OPERATORS = {"plus": "+", "minus": "-", "times": "*", "percent": "%"}
 _DIVISION_WORDS = frozenset({"divided", "multiplied"})
 _RELATION_WORDS = frozenset({"equals", "equal"})
-# Beside a run, these words and signs change what its outermost side means.
-_BINDING_WORDS = frozenset(
-    [
-        "by",
-        "of",
-        "than",
-        "per",
-        "over",
-        "half",
-        "third",
-        "quarter",
-        "double",
-        "twice",
-        "triple",
-        "square",
-        "root",
-        "cube",
-        "mod",
-        "modulo",
-        "and-a",
-        "hundred",
-        "thousand",
-        "million",
-        "billion",
-        "trillion",
-        "dozen",
-        "dozens",
-        "k",
-        "m",
-        "bn",
-        "mod",
-        "log",
-        "ln",
-        "sin",
-        "cos",
-        "tan",
-        "exp",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-    ]
+# Beside a run, these words change what its outermost side means.
+_BINDING_WORDS = re.compile(
+    r"by|of|than|per|over|half|third|quarter|double|twice|triple|square|root|cube|hundred|thousand|million|billion|trillion"
+    r"|dozens?|mod|modulo|log|ln|exp|sin|cos|tan|max|min|gcd|lcm",
+    re.IGNORECASE,
 )
 _MAX_UNIT_WORDS = 3
+# Words that are never units: what follows them is a new statement.
+_CONJUNCTIONS = re.compile(
+    r"and|or|but|so|then|because|since|as|if|when|while|which|that|who|is|are|was|were|be|has|have|had|we|he|she|it|they"
+    r"|gives?|gets?|makes?|means?|to|from|in|on|at|for|with|the",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`left relation right`, where relation is '=' or the sign for approximate equality. `units` are the words that stood behind the numbers."""
+    """`left relation right`. The relation is '=' or U+2248; `units` are the words that stood behind the numbers.
+
+    `is_naming`: the left side is a number alone at the start of a chain. In "12 quarters = 12 / 4" or "week 2 = 35 +
+    35" it is not stated to be equal, so the claim can be right but not wrong.
+    """
 
     left: Node
     right: Node
     relation: str
     text: str
     units: frozenset[str]
+    is_naming: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
+class _Side(NamedTuple):
     """One side of a chain. `node` is None when it cannot be read."""
 
     node: Node | None
@@ -101,7 +75,7 @@ def find_claims(step: str) -> list[Claim]:
     claims: list[Claim] = []
     for text in (*notes, prose):
         for line in _prepared(text).splitlines():
-            for run in _runs(line):
+            for run in _runs(line) if _HAS_RELATION.search(line) else ():
                 claims += _claims_of(run)
     return claims
 
@@ -112,14 +86,16 @@ def longest_expression(text: str) -> Node | None:
     for line in _prepared(text).splitlines():
         for run in _runs(line):
             for side in run[0]:
-                computes = side.node is not None and not isinstance(side.node, Number | Symbol)
-                if computes and (best is None or side.num_tokens > best.num_tokens):
+                if side.node is None or is_bare(side.node):
+                    continue
+                if best is None or side.num_tokens > best.num_tokens:
                     best = side
     return best.node if best is not None else None
 
 
 def _prepared(text: str) -> str:
-    return _BOLD.sub(" ", _LIST_MARKER.sub("", text))
+    """Without list markers, bold text marks and LaTeX's negative spaces."""
+    return _BOLD.sub(" ", _LIST_MARKER.sub("", text.replace("\\!", "")))
 
 
 _Chain = tuple[list[_Side], list[str]]  # sides, and the relations between them
@@ -128,13 +104,12 @@ _Chain = tuple[list[_Side], list[str]]  # sides, and the relations between them
 def _claims_of(chain: _Chain) -> list[Claim]:
     sides, relations = chain
     claims = []
-    for left, right, relation in zip(sides, sides[1:], relations, strict=False):
-        if left.node is None or right.node is None:
+    for at, (left, right, relation) in enumerate(zip(sides, sides[1:], relations, strict=False)):
+        if left.node is None or right.node is None or (is_bare(left.node) and is_bare(right.node)):
             continue
-        if isinstance(left.node, Number | Symbol) and isinstance(right.node, Number | Symbol):
-            continue  # "x = 5" names a value; nothing is computed
         text = f"{left.text} {relation} {right.text}"
-        claims.append(Claim(left.node, right.node, relation, text, left.units | right.units))
+        is_naming = at == 0 and is_bare(left.node)
+        claims.append(Claim(left.node, right.node, relation, text, left.units | right.units, is_naming))
     return claims
 
 
@@ -149,7 +124,8 @@ def _runs(line: str) -> list[_Chain]:
         if at > start:
             before = tokens[start - 1][0] if start else None
             after = tokens[at][0] if at < len(tokens) else None
-            chains.append(_chain(line, tokens[start:at], _binds(before), _binds(after)))
+            bound_left = _binds(before) or _continues(before, tokens[start][0], line)
+            chains.append(_chain(line, tokens[start:at], bound_left, _binds(after)))
         start = at + 1
     return chains
 
@@ -192,8 +168,15 @@ def _binds(token: Token | None) -> bool:
     if token is None or token.kind == "letter":
         return False
     if token.kind == "word":
-        return token.text.lower() in _BINDING_WORDS
-    return token.kind == "other"
+        return _BINDING_WORDS.fullmatch(token.text) is not None
+    return token.kind in ("other", "broken")
+
+
+def _continues(before: Token | None, first: Token, line: str) -> bool:
+    """True when a run that starts with a sign goes on with something unread: the "+ 30" of "60 seconds/minute + 30"."""
+    if before is None or before.kind == "punctuation" or first.kind != "operator" or first.text == "(":
+        return False
+    return first.text != "-" or line[first.end : first.end + 1].isspace()
 
 
 def _is_mathematical(tokens: Sequence[_Piece], at: int) -> bool:
@@ -284,4 +267,6 @@ def _without_units(tokens: Sequence[Token]) -> list[_Piece]:
 
 
 def _is_unit_word(token: Token) -> bool:
-    return token.kind == "word" and token.text.lower() not in _BINDING_WORDS
+    if token.kind != "word":
+        return False
+    return not (_BINDING_WORDS.fullmatch(token.text) or _CONJUNCTIONS.fullmatch(token.text))

@@ -60,8 +60,8 @@ def _checked_credit(credit: Credit, scored: ScoredGroup) -> tuple[Float32Array |
             )
         if not np.isfinite(values).all() or values[~trajectory.sampled].any():
             raise ValueError(
-                f"credit {credit.name!r} must be finite, and 0 at tokens the policy did not sample, got something else in "
-                f"{group_id}/{trajectory.sibling}: look at its rewards and step scores"
+                f"credit {credit.name!r} must be finite, and 0 at tokens the policy did not sample, got something "
+                f"else in {group_id}/{trajectory.sibling}: look at its rewards and step scores"
             )
     return advantages
 

@@ -1,7 +1,7 @@
 """The buffer between generation and training, and the proof that nothing in it grows too old.
 
-A *slot* is a place in the order of training. It is held from admission until the weights trained on its batch are live on
-every engine. Slots are numbered 0, 1, 2, ... in the order of admission, and batch k = 1, 2, ... is made of slots
+A *slot* is a place in the order of training. It is held from admission until the weights trained on its batch are live
+on every engine. Slots are numbered 0, 1, 2, ... in the order of admission, and batch k = 1, 2, ... is made of slots
 (k-1)B .. kB-1 in that order (first in, first out), where B = groups_per_step. The capacity is C = B * (max_lag + 1).
 
 Claim. Between the admission of a slot and the training of its batch, at most max_lag batches are published.
@@ -9,17 +9,18 @@ Claim. Between the admission of a slot and the training of its batch, at most ma
  1. Let slot i belong to batch k, so (k-1)B <= i < kB, and let r batches be published when it is admitted.
  2. Slots are released a whole batch at a time, oldest first, when the batch is published: rB of them are free again.
  3. Admission needs a free slot, so the slots held before it number i - rB <= C - 1.
- 4. Hence rB >= i + 1 - C >= (k-1)B + 1 - (max_lag + 1)B, that is r > k - 1 - (max_lag + 1), and as r is whole, r >= k - 1 - max_lag.
- 5. Batches are trained in order, so exactly k - 1 are published when batch k is trained. Those published in between number
-    (k - 1) - r <= max_lag. QED
+ 4. Hence rB >= i + 1 - C >= (k-1)B + 1 - (max_lag + 1)B, that is r > k - 1 - (max_lag + 1). As r is a whole number,
+    r >= k - 1 - max_lag.
+ 5. Batches are trained in order, so exactly k - 1 are published when batch k is trained. Those published in between
+    number (k - 1) - r <= max_lag. QED
 
 Corollaries
- - Sampling starts after admission, on engines that serve at least the weights live at admission, so no token of a trained
-   group is more than max_lag batches behind. A batch may hold several optimizer steps; the bound is in batches, because
-   weights are published once per batch.
+ - Sampling starts after admission, on engines that serve at least the weights live at admission, so no token of a
+   trained group is more than max_lag batches behind. A batch may hold several optimizer steps; the bound is in
+   batches, because weights are published once per batch.
  - max_lag = 0: slot i of batch k is admitted only once batch k - 1 is live. This *is* the synchronous algorithm.
- - A dropped group keeps its slot until its batch is retired, or passes it on to a fresh task that is sampled later than it
-   was: newer weights, same batch. Both leave the bound as it is.
+ - A dropped group keeps its slot until its batch is retired, or passes it on to a fresh task that is sampled later
+   than it was: newer weights, same batch. Both leave the bound as it is.
  - Steps 2 and 5 are where an error would creep in: training out of order, or releasing before the weights are live.
 
 On resume no slot is held and nothing sampled survives, so the count starts again from zero and the claim holds afresh.

@@ -1,9 +1,10 @@
 """Checkpoints of a run: written aside, sealed, renamed when whole.
 
     step-000010/    learner/ (whatever the learner saves)   driver_state.json   seal.json
-`seal.json` lists every other file with its size, and with a digest up to DIGEST_LIMIT. It is written last, everything is
-synced to the disk, then `step-000010.tmp` gets its name. So a kill, a crash or a full disk at any moment leaves the previous checkpoint
-as it was; and one that was damaged later is recognized, skipped with a warning, and the one before it is used.
+`seal.json` lists every other file with its size, and with a digest up to DIGEST_LIMIT. It is written last, everything
+is synced to the disk, then `step-000010.tmp` gets its name. So a kill, a crash or a full disk at any moment leaves the
+previous checkpoint as it was; and one that was damaged later is recognized, skipped with a warning, and the one before
+it is used.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from rl.ports import State
 
 STATE_FORMAT = 1
 DIGEST_LIMIT = 64 * 2**20
-"""Bytes up to which a file's content is part of the seal. Of larger ones (weights, optimizer) only the size is: reading a big
-model twice would double the time of a checkpoint, and the faults seen in practice are missing and shortened files."""
+"""Bytes up to which a file's content is part of the seal. Of larger ones (weights, optimizer) only the size is:
+reading a big model twice would double the time of a checkpoint, and the faults seen in practice are missing and
+shortened files."""
 
 
 class CheckpointError(RuntimeError):
@@ -100,7 +102,7 @@ class Checkpointer:
         _sync(self.directory)
 
     def _prune(self, step: int) -> None:
-        """Delete all but the newest ones up to `step`. Later ones are damaged, else the run would have resumed from them."""
+        """Delete all but the newest up to `step`. Later ones are damaged: the run would have resumed from them."""
         saved = [path for number, path in self._saved() if number <= step]
         for path in saved[: -self._keep]:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Settings of the training loop: buffer, sampling, credit, evaluation, loop. The learner's own are in `rl/learner/config.py`."""
+"""Settings of the training loop: buffer, sampling, credit, evaluation and the loop itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BufferConfig(BaseModel):
     model_config = _SETTINGS
 
     max_lag: int = Field(default=0, ge=0, le=64)
-    """Largest number of batches published between sampling a group and training on it; 0 is the synchronous algorithm."""
+    """Most batches published between sampling a group and training on it; 0 is the synchronous algorithm."""
 
 
 class SamplingConfig(BaseModel):
@@ -24,7 +24,7 @@ class SamplingConfig(BaseModel):
     model_config = _SETTINGS
 
     judge_on: Literal["outcome", "final_reward", "off"] = "outcome"
-    """What must vary inside a group for it to train: right against wrong, the reward with its shaping terms, or nothing."""
+    """What must vary in a group that trains: right against wrong, the reward with its shaping terms, or nothing."""
 
     min_judged: int = Field(default=2, ge=2)
     """Judged siblings below which a group is dropped; a group baseline needs at least two."""
@@ -39,8 +39,8 @@ class SamplingConfig(BaseModel):
     def _refills_fit_the_rule(self) -> SamplingConfig:
         if (self.on_drop == "replace") != (self.max_refills > 0):
             raise ValueError(
-                f"max_refills counts replacements, so it must be >= 1 with on_drop = 'replace' and 0 with 'shrink'; got "
-                f"on_drop = {self.on_drop!r} and max_refills = {self.max_refills}"
+                "max_refills counts replacements, so it must be >= 1 with on_drop = 'replace' and 0 with 'shrink'; "
+                f"got on_drop = {self.on_drop!r} and max_refills = {self.max_refills}"
             )
         return self
 

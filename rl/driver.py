@@ -9,9 +9,10 @@
     pack    waits for the slots of a step in order of admission, gives credit, makes a batch
     learn   batch -> new weights -> live on every engine -> slots freed -> fates recorded; evaluates and saves when due
 
-A slot is held from admission until the weights trained on it are live, so nothing trained on is more than `max_lag` batches old
-(proof in `rl/buffer.py`) and `max_lag = 0` is the synchronous algorithm. A loop that dies takes the run with it; every
-wait has an owner and a deadline (`rl/waits.py`); how a run ends is in `rl/ending.py`, what it saves in `rl/resume.py`.
+A slot is held from admission until the weights trained on it are live, so nothing trained on is more than `max_lag`
+batches old (proof in `rl/buffer.py`) and `max_lag = 0` is the synchronous algorithm. A loop that dies takes the run
+with it; every wait has an owner and a deadline (`rl/waits.py`); how a run ends is in `rl/ending.py`, what it saves in
+`rl/resume.py`.
 """
 
 from __future__ import annotations

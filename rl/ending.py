@@ -20,8 +20,8 @@ CLOSE_DEADLINE_S = 30.0
 async def orderly_end(run: Run) -> AsyncIterator[None]:
     """Save what is trained and close the parts, whatever ends the body.
 
-    Raises RunFailedError from the first cause when a loop died, CheckpointError when a finished run could not be saved. An
-    interruption (Ctrl-C cancels the task) stays a CancelledError.
+    Raises RunFailedError from the first cause when a loop died, CheckpointError when a finished run could not be
+    saved. An interruption (Ctrl-C cancels the task) stays a CancelledError.
     """
     started = time.perf_counter()
     try:
@@ -31,7 +31,7 @@ async def orderly_end(run: Run) -> AsyncIterator[None]:
             run.reporter.warning(f"interrupted; saving step {run.step}")
             await uninterrupted(_save_rest(run, is_failing=True))
             raise
-        except Exception as error:  # a boundary: the one place where a failure of any loop becomes the run's
+        except Exception as error:  # noqa: BLE001 - the one boundary where a loop's failure becomes the run's
             await uninterrupted(_save_rest(run, is_failing=True))
             raise _failed(run, error) from (run.failure.error if run.failure else error)
         await uninterrupted(_save_rest(run, is_failing=False))
@@ -75,7 +75,7 @@ async def _close(run: Run) -> None:
         try:
             async with asyncio.timeout(CLOSE_DEADLINE_S):
                 await closer()
-        except Exception as error:  # a boundary: one part that does not close must not keep the others open
+        except Exception as error:  # noqa: BLE001 - one part that does not close must not keep the others open
             run.reporter.warning(f"closing {closer} failed: {type(error).__name__}: {error}")
     run.metrics.close()
 
@@ -85,8 +85,8 @@ def _failed(run: Run, error: Exception) -> RunFailedError:
         return RunFailedError(f"run failed after step {run.step}: {type(error).__name__}: {error}")
     cause = run.failure
     return RunFailedError(
-        f"run failed in {cause.loop} ({cause.subject}) after step {run.step}: {type(cause.error).__name__}: {cause.error} -- "
-        f"{_where_to_resume(run)}"
+        f"run failed in {cause.loop} ({cause.subject}) after step {run.step}: {type(cause.error).__name__}: "
+        f"{cause.error} -- {_where_to_resume(run)}"
     )
 
 

@@ -1,8 +1,8 @@
 """Accuracy on held-out tasks, for every effort and decoding mode, with its uncertainty.
 
-One answer per task, effort and mode, so the answers of a cell are independent and the Wilson interval applies. Unjudged answers leave the
-denominator and are counted beside it. Runs through the same engines and verifiers as training, as EVAL jobs, which hold
-no buffer slot and never reach the learner.
+One answer per task, effort and mode, so the answers of a cell are independent and the Wilson interval applies.
+Unjudged answers leave the denominator and are counted beside it. Runs through the same engines and verifiers as
+training, as EVAL jobs, which hold no buffer slot and never reach the learner.
 """
 
 from __future__ import annotations
@@ -168,8 +168,8 @@ def evaluate_cell(effort: str, mode: Mode, answers: Sequence[ScoredGroup]) -> Ev
 def wilson_interval(num_correct: int, num_judged: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927).
 
-    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), with p = num_correct / n and n = num_judged. Without any judged answer
-    everything is possible: (0, 1).
+    (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), with p = num_correct / n and n = num_judged. Without any
+    judged answer everything is possible: (0, 1).
     """
     if num_judged == 0:
         return 0.0, 1.0

@@ -1,9 +1,9 @@
 """Where the next job comes from, and the account of those that are out.
 
-A job is *out* from its issue until its group's fate is final. The jobs that are out travel in every checkpoint with their
-tasks, budgets and seeds, and a resumed run issues them again before it asks the sampler for anything new. So every task that the
-sampler ever gave is settled exactly once, however often the run is killed. Each job's seed is a hash of the run's seed
-and its number, so there is no generator whose state could be lost.
+A job is *out* from its issue until its group's fate is final. The jobs that are out travel in every checkpoint with
+their tasks, budgets and seeds, and a resumed run issues them again before it asks the sampler for anything new. So
+every task that the sampler ever gave is settled exactly once, however often the run is killed. Each job's seed is a
+hash of the run's seed and its number, so there is no generator whose state could be lost.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ class JobSource:
         task = self._tasks.get(entry["task_key"])
         if task is None:
             raise ValueError(
-                f"every task of the checkpoint must be among the training tasks, but {entry['task_key']!r} of pending group "
-                f"{entry['group_id']} is not: resume with the task files and task seed of the interrupted run"
+                f"every task of the checkpoint must be among the training tasks, but {entry['task_key']!r} of pending "
+                f"group {entry['group_id']} is not: resume with the task files and task seed of the interrupted run"
             )
         return Job(
             group_id=entry["group_id"],

@@ -1,8 +1,8 @@
 """Metrics of a run: combined by their own rule, written to metrics.jsonl and TensorBoard, flushed every step.
 
-A line of metrics.jsonl is {"step": int, "time": Unix seconds, "metrics": {name: number or null}}. A step may have several lines
-(training, evaluation). A resumed run first moves the lines beyond its checkpoint to `metrics.set-aside-<n>.jsonl`.
-TensorBoard's own writer is used without torch or TensorFlow.
+A line of metrics.jsonl is {"step": int, "time": Unix seconds, "metrics": {name: number or null}}. A step may have
+several lines (training, evaluation). A resumed run first moves the lines beyond its checkpoint to
+`metrics.set-aside-<n>.jsonl`. TensorBoard's own writer is used without torch or TensorFlow.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class MetricsWriter:
         return values
 
     def set_aside(self, after_step: int) -> None:
-        """Move the lines of later steps, and a half-written last line, to a file of their own; tell TensorBoard to forget them."""
+        """Move lines of later steps, and a half-written last one, to another file; tell TensorBoard to forget them."""
         if self._lines is not None:
             raise RuntimeError("metrics are set aside before the first line is written")
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []

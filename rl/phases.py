@@ -1,7 +1,8 @@
 """Where the time of a step goes: seconds in which at least one call of a phase was under way.
 
-Many groups are generated and judged at once, so their durations must not be added up; the union of them is what a clock on
-the wall would show. Phases of different names may overlap, and with max_lag > 0 they are meant to: their sum may exceed the step.
+Many groups are generated and judged at once, so their durations must not be added up; the union of them is what a
+clock on the wall would show. Phases of different names may overlap, and with max_lag > 0 they are meant to: their sum
+may exceed the step.
 """
 
 from __future__ import annotations

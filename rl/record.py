@@ -120,7 +120,8 @@ class Recorder:
         path = self.directory / name
         if path.exists() and not replace:
             raise FileExistsError(
-                f"{path} exists: a step is recorded once. Resume the run (later files are set aside) or use a new directory"
+                f"{path} exists: a step is recorded once. Resume the run, which sets later files aside, or use a new "
+                "directory"
             )
         rows = [row for settled in groups for row in _rows(settled)]
         partial = path.with_suffix(".parquet.tmp")

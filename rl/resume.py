@@ -32,7 +32,7 @@ async def save(run: Run) -> None:
 
 
 async def save_or_warn(run: Run) -> None:
-    """Write a checkpoint; a failure is a warning, because the run itself is sound and tries again after the next step."""
+    """Write a checkpoint; a failure is a warning, because the run is sound and tries again after the next step."""
     try:
         await save(run)
     except CheckpointError as error:

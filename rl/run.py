@@ -68,8 +68,9 @@ class Drought:
         if self.length >= limit:
             reasons = ", ".join(f"{reason} {count}" for reason, count in self.reasons.most_common())
             raise DroughtError(
-                f"{self.length} groups in a row gave no training signal (loop.drought_limit = {limit}): {reasons}. All right: "
-                "use harder tasks; all wrong: use easier ones or a longer cold start; too few judged: look at the verifier's log"
+                f"{self.length} groups in a row gave no training signal (loop.drought_limit = {limit}): {reasons}. "
+                "All right: use harder tasks; all wrong: use easier ones or a longer cold start; too few judged: look "
+                "at the verifier's log"
             )
 
 
@@ -131,8 +132,8 @@ class Run:
         lag = len(self.published) - bisect_right(self.published, oldest)
         if lag > self.lag.max_lag or oldest < self.published[0]:
             raise StalenessError(
-                f"step {batch.step} holds a sample of version {oldest}, {lag} batches behind version {self.version}, but "
-                f"buffer.max_lag = {self.lag.max_lag}: an engine did not take the weights that it reported"
+                f"step {batch.step} holds a sample of version {oldest}, {lag} batches behind version {self.version}, "
+                f"but buffer.max_lag = {self.lag.max_lag}: an engine did not take the weights that it reported"
             )
         return lag
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from rollout.schema import BoolArray, Outcome, ScoredGroup
 
 CORRECT_AT = 0.5
-"""Outcome score from which an answer counts as right. Weighted judges give a right answer in a clumsy format less than 1,
-and some scorers give a well-formed wrong answer more than 0, so neither end of the scale will do."""
+"""Outcome score from which an answer counts as right. Weighted judges give a right answer in a clumsy format less than
+1, and some scorers give a well-formed wrong answer more than 0, so neither end of the scale will do."""
 
 
 def is_correct(outcome: Outcome) -> bool | None:

@@ -1,9 +1,9 @@
 """Every wait of the loop: who waits, for what, since when, and for how long at most.
 
-Two kinds. A wait *outside* is a call into another part of the system (an engine, the judge, the learner); it has a deadline of
-its own. A wait *inside* is for a peer loop (a free slot, a settled group, a packed batch); how long it may last depends on what
-the peer is waiting for, so it expires only when no outside call is under way and none has returned for a whole deadline.
-So the message names the part that hangs, not the loop that happened to notice first.
+Two kinds. A wait *outside* is a call into another part of the system (an engine, the judge, the learner); it has a
+deadline of its own. A wait *inside* is for a peer loop (a free slot, a settled group, a packed batch); how long it may
+last depends on what the peer is waiting for, so it expires only when no outside call is under way and none has
+returned for a whole deadline. So the message names the part that hangs, not the loop that happened to notice first.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Waits:
         now = asyncio.get_running_loop().time()
         others = [f"{w.owner} for {w.target} ({now - w.since:.0f} s)" for w in self._waits.values()]
         return WaitTimeoutError(
-            f"{owner} waited more than {self.deadline_s:g} s for {target}. Look at the log of that part; if the work is only "
-            f"slow, raise loop.wait_deadline_s. All waits under way: {'; '.join(others[:8])}"
+            f"{owner} waited more than {self.deadline_s:g} s for {target}. Look at the log of that part; if the work "
+            f"is only slow, raise loop.wait_deadline_s. All waits under way: {'; '.join(others[:8])}"
             + (f"; and {len(others) - 8} more" if len(others) > 8 else "")
         )
 

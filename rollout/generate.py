@@ -222,10 +222,11 @@ class _Attempt:
 
     @property
     def _num_outside(self) -> int:
-        """Tokens that the answer limit counts: all outside the marks, or all at all without a separate cap."""
+        """Sampled tokens that the answer limit counts: those outside the marks, or all if there is no separate cap."""
         if self._cap is None:
             return len(self._ids)
-        return self._reading.num_before + self._reading.num_after
+        closed = self._reading.closed
+        return self._reading.num_before + (0 if closed is None else sum(self._sampled[closed.after :]))
 
     def _append(self, completion: Completion) -> None:
         if not len(completion.token_ids):

@@ -48,11 +48,6 @@ class Reading:
         return max(0, end - self.opened.after)
 
     @property
-    def num_after(self) -> int:
-        """Tokens after the thinking, an end-of-sequence included; none while it is open."""
-        return 0 if self.closed is None else len(self.char_ends) - self.closed.after
-
-    @property
     def thinking(self) -> CharSpan | None:
         """Characters inside the marks; None if the thinking was never opened."""
         if self.opened is None:

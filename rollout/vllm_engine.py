@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
 from vllm.config import WeightTransferConfig
+from vllm.exceptions import VLLMClientError
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
 
@@ -77,7 +78,11 @@ class VllmEngine:
 
     async def complete(self, request: Request) -> Completion:
         """Sample one continuation. Cancelling the call aborts the request."""
-        return _completion(await self._submit(request.prompt_ids, _sampling_params(request)))
+        try:
+            params = _sampling_params(request)
+        except (ValueError, VLLMClientError) as error:
+            raise RequestError(f"the engine refused a request: {error}") from error
+        return _completion(await self._submit(request.prompt_ids, params))
 
     async def probe(self, sequences: Sequence[Sequence[int]]) -> list[Float32Array]:
         """Log-probability of each token given its prefix, at temperature 1, under the current weights.

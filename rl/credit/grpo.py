@@ -1,12 +1,12 @@
 """Group-relative advantage with unit variance (GRPO).
 
-Formula: A_i = (r_i - mean(r)) / (s + epsilon), s the *sample* standard deviation of the judged rewards (ddof = 1, as all
-widely used trainers have it; the paper is usually read as ddof = 0).
+Formula: A_i = (r_i - mean(r)) / (s + epsilon), s the *sample* standard deviation of the judged rewards (ddof = 1, as
+all widely used trainers have it; the paper is usually read as ddof = 0).
 Source: DeepSeekMath, arXiv 2402.03300, section 4.1.2 (outcome supervision).
 Assumption: siblings are independent samples for one prompt, so their mean is a baseline. It contains r_i itself, which
 scales the expected gradient by (G - 1) / G.
-What it is not: unbiased in the weight of prompts. With success rate p the mean |A| goes as sqrt(p(1-p)), so very easy and very hard
-prompts weigh more than in the gradient of the mean reward; `dr_grpo` leaves the division out.
+What it is not: unbiased in the weight of prompts. With success rate p the mean |A| goes as sqrt(p(1-p)), so very easy
+and very hard prompts weigh more than in the gradient of the mean reward; `dr_grpo` leaves the division out.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """Centred step term: which steps of a response were better than the group's steps on the whole.
 
 Formula: for every token t inside step k of sibling i
-    P_it = clip(weight * (q_ik - mean(q)), -cap, +cap),      mean over all judged steps of all judged siblings of the group,
-and 0 at tokens outside every step, in steps without a score, and in siblings without step scores. It is added to the outcome
-advantage: A_it = A_i + P_it.
-Source: a step-wise variant of process supervision in DeepSeekMath (arXiv 2402.03300, section 4.1.3) without the sum over later
-steps. That sum pays for the number of steps: eight steps of 0.9 beat two of 0.9. Here the number of steps earns nothing.
+    P_it = clip(weight * (q_ik - mean(q)), -cap, +cap)
+with the mean over all judged steps of all judged siblings of the group, and 0 at tokens outside every step, in steps
+without a score, and in siblings without step scores. It is added to the outcome advantage: A_it = A_i + P_it.
+Source: a step-wise variant of process supervision in DeepSeekMath (arXiv 2402.03300, section 4.1.3) without the sum
+over later steps. That sum pays for the number of steps: eight steps of 0.9 beat two of 0.9. Here the number of steps
+earns nothing.
 Assumption: a step's score says something about that step alone and scores of one group are comparable.
 What it is not: a return. A step gets no credit for what it makes possible later; the outcome advantage carries that.
-Guards: the term is centred, so good-looking steps do not raise a group's total; it is capped, so it cannot outvote the outcome
-when cap is below the outcome advantage; and it is left out of groups without a right answer (`on_all_wrong`), where it would be the only
-signal and so the place where a scorer gets hacked.
+Guards: the term is centred, so good-looking steps do not raise a group's total; it is capped, so it cannot outvote the
+outcome when cap is below the outcome advantage; and it is left out of groups without a right answer (`on_all_wrong`),
+where it would be the only signal and so the place where a scorer gets hacked.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Drop groups that carry no training signal.
 
-Rule (DAPO's dynamic sampling, arXiv 2503.14476): a group trains iff it holds both right and wrong answers, 0 < #right < #judged.
-A group-relative advantage is zero otherwise, so such a group would only dilute the step's token average.
-Assumption: what may train is decided on right and wrong, not on shaped reward; with a length term nearly every all-wrong group
-"varies", and would train on length alone. `judge_on = "final_reward"` is for algorithms whose signal inside all-right
-groups is the shaping term itself (ThinkDial's length reward). `judge_on = "off"` keeps only the rule below.
-Siblings that could not be judged do not count; below `min_judged` of the rest there is no baseline worth the name.
+Rule (DAPO's dynamic sampling, arXiv 2503.14476): a group trains iff it holds both right and wrong answers, 0 < #right
+< #judged. A group-relative advantage is zero otherwise, so such a group would only dilute the step's token average.
+Assumption: what may train is decided on right and wrong, not on shaped reward; with a length term nearly every
+all-wrong group "varies", and would train on length alone. `judge_on = "final_reward"` is for algorithms whose signal
+inside all-right groups is the shaping term itself (ThinkDial's length reward). `judge_on = "off"` keeps only the rule
+below. Siblings that could not be judged do not count; below `min_judged` of the rest there is no baseline worth the
+name.
 What it is not: a sampler. It sees finished groups only and saves no generation.
 """
 

@@ -2,13 +2,14 @@
 
 Formula: epoch e visits the tasks in the order of a permutation drawn from Philox(key = hash of (seed, e)).
 Assumption: all tasks are worth the same. What it is not: a curriculum; it ignores what the groups show.
-State: (epoch, position) alone, because the order is a function of the seed, the epoch and the tasks' own keys; listing the
-tasks in another order changes nothing.
+State: (epoch, position) alone, because the order is a function of the seed, the epoch and the tasks' own keys; listing
+the tasks in another order changes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ class UniformSampler:
                 "sampling needs at least one training task, got none: check the tasks section and its filters"
             )
         if len(set(keys)) != len(keys):
-            twins = sorted({a for a, b in zip(keys, keys[1:], strict=False) if a == b})
+            twins = sorted({a for a, b in itertools.pairwise(keys) if a == b})
             raise ValueError(
                 f"training tasks must have distinct keys, got {twins[:5]} twice or more: remove the duplicates"
             )
@@ -56,8 +57,9 @@ class UniformSampler:
         """Raises ValueError when the state belongs to other tasks or another seed, whose order would differ."""
         if (state["seed"], state["tasks"]) != (self._seed, self._digest):
             raise ValueError(
-                f"a sampler resumes on the same tasks and seed: saved with tasks {state['tasks']} and seed {state['seed']}, "
-                f"now {self._digest} and {self._seed}. Resume with the interrupted run's task section and seed"
+                f"a sampler resumes on the same tasks and seed: saved with tasks {state['tasks']} and seed "
+                f"{state['seed']}, now {self._digest} and {self._seed}. Resume with the tasks and seed of the "
+                "interrupted run"
             )
         self._epoch, self._position = state["epoch"], state["position"]
         self._order = self._permutation()

@@ -96,7 +96,7 @@ async def test_ranks_accumulation_and_stages_agree_and_stop_together(model_dir: 
         assert before == await asyncio.gather(two.checksums(), sharded.checksums())
 
         ray.kill(two._ranks[1])
-        with pytest.raises(LearnerDiedError, match="a learner rank died; its log is in .*_log"):
+        with pytest.raises(LearnerDiedError, match=r"a learner rank died; its log is in .*_log"):
             await two.version()
     finally:
         for client in (one, two, sharded):

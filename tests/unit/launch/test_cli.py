@@ -7,7 +7,8 @@ import pytest
 
 from launch import cli, doctor
 from launch.doctor import Check
-from launch.errors import RunFailedError, first_cause, one_line
+from launch.errors import first_cause, one_line
+from rl.run import RunFailedError
 
 
 def ponder(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

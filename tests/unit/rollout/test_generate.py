@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout import generate
@@ -81,6 +81,7 @@ def reference_process(job: Job, policy: Any, renderer: Renderer, *, room: int) -
             num_outside += 1
 
 
+@settings(deadline=None, max_examples=150)
 @given(
     prefill=st.booleans(),
     forced=st.sampled_from(["", "!!</think>", "</think>\n"]),
@@ -141,9 +142,9 @@ def test_the_cap_closes_the_thinking_with_unsampled_tokens(make_renderer: MakeRe
     policy = saying(renderer, "abcdefghijklmnop", prompt="1+1=<think>")
     engine = ScriptedEngine(policy, new_versions=(1,))
     (got,) = run(make_job(cap=3, answer=2), engine, renderer)
-    assert got.text == "abc so</think>hi"  # the policy counts what was put in as its own
-    assert (got.thinking_text, got.answer_text, got.num_thinking_tokens) == ("abc so", "hi", 3)
-    assert got.sampled[got.prompt_len :].tolist() == [True] * 3 + [False] * 4 + [True] * 2
+    assert got.text == "abc so</think>gh"  # the policy counts the three tokens put in as its own
+    assert (got.thinking_text, got.answer_text, got.num_thinking_tokens) == ("abc so", "gh", 3)
+    assert got.sampled[got.prompt_len :].tolist() == [True] * 3 + [False] * 3 + [True] * 2
     assert got.finish is Finish.LENGTH
     assert (got.policy.start, got.policy.end) == (0, 1)
 

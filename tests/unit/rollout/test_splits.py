@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rollout.schema import Message, Task, task_key
@@ -24,6 +24,7 @@ def make(pairs: list[tuple[int, int]]) -> list[Task]:
     return [number_task(number * 13 + kind, kind=kind) for number, kind in pairs]
 
 
+@settings(deadline=None)
 @given(numbers, st.integers(1, 8), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_one_source_is_split_without_loss_or_overlap(
     pairs: list[tuple[int, int]], num_held_out: int, seed: int, rng: random.Random
@@ -48,6 +49,7 @@ def test_one_source_is_split_without_loss_or_overlap(
     assert [t.key for t in again.held_out] == [t.key for t in splits.held_out]
 
 
+@settings(deadline=None)
 @given(numbers, numbers, st.integers(1, 8))
 def test_two_sources_are_made_disjoint(
     train: list[tuple[int, int]], held: list[tuple[int, int]], num_held_out: int

@@ -1,0 +1,230 @@
+"""The engine says what the model says: log-probabilities against a float32 forward pass, before and after updates.
+
+One engine with tied and one with untied embeddings, as Ray actors, shared by all tests of this file.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rollout.actor import EnginePool, start_engines
+from rollout.config import FormatConfig, RolloutConfig
+from rollout.engine import EngineDeadError
+from rollout.schema import Finish, Float32Array, Group, Job, Message, Purpose, Sampling, Task, TokenBudget, Trajectory
+from tests.tiny_model import build_tiny_model
+
+pytestmark = pytest.mark.stack
+
+CONFIG = RolloutConfig(kv_cache_gib=0.1, max_num_seqs=16)
+TOLERANCE = 1e-4
+LONG_PROMPT = "twelve and " * 13  # longer than a block of the prefix cache, 128 tokens
+
+
+@dataclass
+class Served:
+    """An engine, and the model it should be serving."""
+
+    pool: EnginePool
+    model: Any
+    version: int = 0
+
+    def logprobs(self, ids: np.ndarray) -> Float32Array:
+        """[L] log-probability of each token given its prefix under the model as it is now; 0 for the first."""
+        import torch
+
+        with torch.no_grad():
+            table = self.model(torch.tensor([ids.tolist()])).logits[0].float().log_softmax(-1)
+        rows = np.arange(len(ids) - 1)
+        return np.concatenate([[0.0], table.numpy()[rows, ids[1:]]]).astype(np.float32)
+
+    def move(self, scale: float) -> None:
+        """Change every weight, the learner's step."""
+        import torch
+
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=scale)
+
+    async def publish(self) -> None:
+        """Send the model in two chunks that cut a layer in half."""
+        import ray
+
+        self.version += 1
+        tensors = [(name, tensor.clone()) for name, tensor in self.model.state_dict().items()]
+        await self.pool.begin_update(self.version)
+        for chunk in (tensors[:6], tensors[6:]):
+            await self.pool.receive(ray.put(chunk))
+        await self.pool.finish_update(self.version)
+
+    def worst(self, trajectory: Trajectory) -> float:
+        """Largest difference to the model over the sampled tokens."""
+        difference = np.abs(self.logprobs(trajectory.token_ids) - trajectory.sampler_logprobs)
+        return float(difference[trajectory.sampled].max())
+
+
+def job(prompt: str, *, cap: int | None = None, answer: int = 24, siblings: int = 4, **sampling: Any) -> Job:
+    message = Message(role="user", content=prompt)
+    task = Task(key=prompt, prompt=(message,), answer="", verifier="math", source="test")
+    budget = TokenBudget(effort="high", max_prompt_tokens=200, max_thinking_tokens=cap, max_answer_tokens=answer)
+    return Job(
+        group_id=prompt,
+        task=task,
+        num_siblings=siblings,
+        budget=budget,
+        sampling=Sampling(**sampling),
+        purpose=Purpose.EVAL,
+    )
+
+
+@pytest.fixture(scope="module")
+def ray_session() -> Iterator[None]:
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def engines(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served]]:
+    from transformers import AutoModelForCausalLM
+
+    root = tmp_path_factory.mktemp("parity")
+    format = FormatConfig(prefill_thinking=True)
+
+    def start(name: str) -> Served:
+        path = build_tiny_model(root / name, tied=name == "tied")
+        pool = start_engines(CONFIG, format, str(path), log_dir=str(root / "logs" / name))
+        return Served(pool=pool, model=AutoModelForCausalLM.from_pretrained(path))
+
+    with ThreadPoolExecutor() as threads:
+        served = dict(zip(("tied", "untied"), threads.map(start, ("tied", "untied")), strict=True))
+    yield served
+    for engine in served.values():
+        engine.pool.close()
+
+
+@pytest.fixture(params=["tied", "untied"])
+def served(request: pytest.FixtureRequest, engines: dict[str, Served]) -> Served:
+    return engines[request.param]
+
+
+async def test_parity_before_and_after_every_publish(served: Served) -> None:
+    for _ in range(3):
+        groups = await asyncio.gather(*(served.pool.generate(job(p)) for p in ("1+1=", LONG_PROMPT)))
+        trajectories = [t for group in groups for t in group.trajectories]
+        assert {(t.policy.start, t.policy.end) for t in trajectories} == {(served.version, served.version)}
+        assert max(served.worst(t) for t in trajectories) < TOLERANCE
+        ids = trajectories[-1].token_ids
+        (probed,) = await served.pool.probe([ids, ids[:5]])
+        assert np.abs(probed[0] - served.logprobs(ids)).max() < TOLERANCE
+        assert np.abs(probed[1] - served.logprobs(ids[:5])).max() < TOLERANCE
+        before = probed[0]
+        served.move(0.05)
+        await served.publish()
+        assert await served.pool.versions() == [served.version]
+        ((after, *_),) = await served.pool.probe([ids])
+        assert np.abs(after - before).max() > 100 * TOLERANCE  # the update is large enough to be seen
+
+
+async def test_an_update_in_flight_splits_a_trajectory_at_one_token(served: Served) -> None:
+    jobs = [job(f"{n}+1=", answer=180, siblings=8) for n in range(4)]
+    running = asyncio.gather(*(served.pool.generate(j) for j in jobs))
+    await asyncio.sleep(0.05)
+    old_version = served.version
+    old = {id(served): served.model.state_dict()}
+    old = {name: tensor.clone() for name, tensor in old[id(served)].items()}
+    served.move(0.05)
+    await served.publish()
+    trajectories = [t for group in await running for t in group.trajectories]
+    straddling = [t for t in trajectories if t.policy.start < t.policy.end]
+    assert straddling, "no trajectory was in flight during the update"
+    new_logprobs = [served.logprobs(t.token_ids) for t in straddling]
+    new_weights = {name: tensor.clone() for name, tensor in served.model.state_dict().items()}
+    served.model.load_state_dict(old)
+    old_logprobs = [served.logprobs(t.token_ids) for t in straddling]
+    served.model.load_state_dict(new_weights)
+    for trajectory, new, previous in zip(straddling, new_logprobs, old_logprobs, strict=True):
+        assert (trajectory.policy.start, trajectory.policy.end) == (old_version, served.version)
+        got = trajectory.sampler_logprobs[trajectory.sampled]
+        is_old = np.abs(previous[trajectory.sampled] - got) < TOLERANCE
+        is_new = np.abs(new[trajectory.sampled] - got) < TOLERANCE
+        splits = [k for k in range(1, len(got)) if is_old[:k].all() and is_new[k:].all()]
+        assert splits, "tokens must come from the old weights first and from the new ones after"
+
+
+async def test_the_thinking_cap_is_enforced_and_masked(served: Served) -> None:
+    for cap in (0, 1, 7):
+        group = await served.pool.generate(job("2+2=", cap=cap, answer=5, siblings=16))
+        finishes = {t.finish for t in group.trajectories}
+        assert finishes <= {Finish.THINKING_CUT, Finish.LENGTH, Finish.STOP}
+        for trajectory in group.trajectories:
+            assert trajectory.num_thinking_tokens <= cap
+            assert int(trajectory.sampled.sum()) <= cap + 5
+            if trajectory.answer is not None and not trajectory.sampled[trajectory.prompt_len :].all():
+                (forced,) = np.flatnonzero(~trajectory.sampled[trajectory.prompt_len :])
+                assert forced == cap
+                assert trajectory.text[slice(*trajectory.thinking)] + "</think>" in trajectory.text  # type: ignore[misc]
+            if trajectory.sampled.any():
+                assert served.worst(trajectory) < TOLERANCE
+
+
+async def test_greedy_and_seeded_decoding_repeat(served: Served) -> None:
+    async def ids(**sampling: Any) -> list[list[int]]:
+        group: Group = await served.pool.generate(job("3+3=", cap=6, siblings=3, **sampling))
+        return [t.token_ids.tolist() for t in group.trajectories]
+
+    greedy = await ids(temperature=0.0)
+    assert greedy[0] == greedy[1] == greedy[2]
+    assert await ids(temperature=0.0) == greedy
+    seeded = await ids(seed=5)
+    assert await ids(seed=5) == seeded
+    assert seeded[0] != seeded[1]
+    assert await ids(seed=6) != seeded
+
+
+async def test_a_refused_request_is_one_failed_sibling_group(served: Served) -> None:
+    bad, good = await asyncio.gather(
+        served.pool.generate(job("1+1=", top_p=7.0)), served.pool.generate(job("1+1=", answer=3))
+    )
+    assert {t.finish for t in bad.trajectories} == {Finish.ERROR}
+    assert "top_p" in str(bad.trajectories[0].error)
+    assert Finish.ERROR not in {t.finish for t in good.trajectories}
+    (stats,) = await served.pool.stats()
+    assert stats.num_groups >= 2
+
+
+async def test_a_partial_checkpoint_is_refused_and_a_dead_engine_stays_dead(engines: dict[str, Served]) -> None:
+    """The last test of the file: the untied engine does not survive it."""
+    import ray
+
+    pool = engines["untied"].pool
+    tensors = [(n, t) for n, t in engines["untied"].model.state_dict().items() if "layers.1.mlp" not in n]
+    await pool.begin_update(1000)
+    await pool.receive(ray.put(tensors))
+    with pytest.raises(
+        EngineDeadError, match=r"engine rollout-0 failed during finish_update: .*2 of 15 were not in it"
+    ):
+        await pool.finish_update(1000)
+    with pytest.raises(EngineDeadError, match="2 of 15 were not in it"):
+        await pool.generate(job("1+1="))
+
+
+async def test_a_killed_engine_is_one_clear_error(engines: dict[str, Served]) -> None:
+    import ray
+
+    pool = engines["tied"].pool
+    pending = asyncio.gather(*(pool.generate(job(f"{n}-1=", answer=200)) for n in range(3)), return_exceptions=True)
+    await asyncio.sleep(0.02)
+    ray.kill(pool._members[0].actor)
+    errors = {str(error) for error in await pending if isinstance(error, EngineDeadError)}
+    assert len(errors) == 1
+    (message,) = errors
+    assert message.startswith("engine rollout-0 died during generate")
+    assert Path(message.rpartition("its log: ")[2]).is_file()
