@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,6 @@ from rl.report.page import write_report
 if TYPE_CHECKING:  # build imports Ray, which must wait for a cluster session
     from launch.build import Services
     from rl.evaluate import EvalResult
-    from rollout.schema import Task
     from rollout.tasks.splits import TaskSplits
 
 MODEL, COLD_START, SERVICES, REPORT = "model", "cold start", "start services", "report"
@@ -72,14 +70,21 @@ def _prepare(job: Work) -> TaskSplits:
     from launch import build
 
     config, directory = job.config, job.directory
+    efforts = config.budgets.efforts
     with job.phase(MODEL):
         tasks = build.load_task_splits(config)
-        if not directory.has_model(directory.base_model):
-            cluster.run_isolated(
-                preparation.make_model, config.model, str(directory.base_model), num_threads=1, seed=config.run.seed
+        if not (directory.has_model(directory.base_model) and directory.probes.is_file()):
+            probes = cluster.run_isolated(
+                preparation.make_model,
+                config.model,
+                str(directory.base_model),
+                num_threads=1,
+                format=config.format,
+                tasks=tasks.held_out[: preparation.NUM_PROBES],
+                instructions=[effort.instruction for effort in efforts.values()],
+                seed=config.run.seed,
             )
-        if not directory.probes.is_file():
-            write_json(directory.probes, _probes(job, tasks.held_out))
+            write_json(directory.probes, probes)
     if directory.has_model(directory.start_model):
         return tasks
     if config.sft is None:
@@ -92,28 +97,15 @@ def _prepare(job: Work) -> TaskSplits:
             config.format,
             tasks.train,
             num_threads=config.sft.num_threads,
-            on_progress=lambda step: job.console.progress(step.step, note=f"loss {step.loss:.3f}"),
-            mix=config.sft.mix or {name: effort.weight for name, effort in config.budgets.efforts.items()},
-            instructions={name: effort.instruction for name, effort in config.budgets.efforts.items()},
+            on_progress=lambda report: job.console.progress(report[0], note=f"loss {report[1]:.3f}"),
+            mix=config.sft.mix or {name: effort.weight for name, effort in efforts.items()},
+            instructions={name: effort.instruction for name, effort in efforts.items()},
             model_dir=str(directory.base_model),
             out_dir=str(directory.start_model),
             seed=config.run.seed,
         )
         write_json(directory.cold_start, result)
     return tasks
-
-
-def _probes(job: Work, tasks: Sequence[Task]) -> list[list[int]]:
-    instructions = [effort.instruction for effort in job.config.budgets.efforts.values()]
-    probes: list[list[int]] = cluster.run_isolated(
-        preparation.probe_sequences,
-        str(job.directory.base_model),
-        job.config.format,
-        tasks[: preparation.NUM_PROBES],
-        instructions,
-        num_threads=1,
-    )
-    return probes
 
 
 # ------------------------------------------------------------------------------------------------ training

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,20 @@ NUM_PROBES = 4
 MAX_PROBE_TOKENS = 64
 
 
-def make_model(model: ModelConfig, out_dir: str, *, seed: int) -> None:
-    """Put the policy's first weights into `out_dir`: built from scratch, or a copy of an existing directory.
+def make_model(
+    model: ModelConfig,
+    out_dir: str,
+    *,
+    format: FormatConfig,
+    tasks: Sequence[Task],
+    instructions: Sequence[str],
+    seed: int,
+) -> list[list[int]]:
+    """Put the policy's first weights into `out_dir`, built from scratch or copied; return probes made of `tasks`.
 
-    A run directory holds everything, so the copy is worth its disk space: the source may change or vanish.
+    A run directory holds everything, so the copy is worth its disk space: the source may change or vanish. Probes are
+    the token sequences on which engines and learner are compared after each publish: prompts with their references.
+    Raises ValueError when the format does not fit the model's tokenizer or chat template.
     """
     target = Path(out_dir)
     aside = target.with_name(f".{target.name}.part")
@@ -39,16 +50,14 @@ def make_model(model: ModelConfig, out_dir: str, *, seed: int) -> None:
         from rl.learner.scratch import build_model
 
         build_model(model, str(aside), seed=seed)
+    probes = _probes(str(aside), format, tasks, instructions)
     replace_directory(aside, target)
+    return probes
 
 
-def probe_sequences(
+def _probes(
     model_dir: str, format: FormatConfig, tasks: Sequence[Task], instructions: Sequence[str]
 ) -> list[list[int]]:
-    """Token sequences on which engines and learner are compared after each publish: prompts with their references.
-
-    Raises ValueError when the format does not fit the model's tokenizer or chat template.
-    """
     from rollout.render import Renderer
 
     renderer = Renderer.load(model_dir, format)
@@ -69,11 +78,12 @@ def cold_start(
     model_dir: str,
     out_dir: str,
     seed: int,
-    progress: Callable[[Any], None],
+    progress: Callable[[tuple[int, float]], None],
 ) -> dict[str, Any]:
-    """Fine-tune `model_dir` on worked solutions of `tasks`, write it to `out_dir`; return the result as plain data."""
-    from dataclasses import asdict
+    """Fine-tune `model_dir` on worked solutions of `tasks`, write it to `out_dir`; return the result as plain data.
 
+    `progress` gets (step, loss): to unpickle the types of `rl.coldstart` the driver would have to load torch.
+    """
     from rl.coldstart import run_sft
     from rollout.render import Renderer
 
@@ -89,7 +99,9 @@ def cold_start(
     target = Path(out_dir)
     aside = target.with_name(f".{target.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
-    result = run_sft(config, rows, model_dir, str(aside), seed=seed, progress=progress)
+    result = run_sft(
+        config, rows, model_dir, str(aside), seed=seed, progress=lambda now: progress((now.step, now.loss))
+    )
     replace_directory(aside, target)
     return asdict(result)
 

@@ -16,7 +16,6 @@ from launch.console import ConsoleReporter
 from launch.memory import MemoryPeak
 from launch.rundir import PhaseLog, RunDirectory
 
-
 START_RAY = "start Ray"
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from reasoning_gym.factory import get_score_answer_fn
 
 from rewards.outcome import Sample, judged, unjudged, unparseable
 from rollout.schema import Outcome, Status
+
+# Families whose items accept many answers and name none: their scorers read the metadata alone.
+OPEN_FAMILIES = frozenset({"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"})
 
 
 @functools.lru_cache(maxsize=64)
@@ -34,8 +38,18 @@ def verify(sample: Sample) -> Outcome:
     answer = sample.answer.strip()
     if not answer:
         return unparseable("no answer")
-    entry = {"question": sample.prompt[-1].content, "answer": sample.reference, "metadata": metadata}
+    if not sample.reference and family not in OPEN_FAMILIES:
+        return unjudged(Status.BAD_REFERENCE, f"the reference is empty, and {family!r} needs one")
+    entry = {"question": sample.prompt[-1].content, "answer": sample.reference or None, "metadata": metadata}
     score = float(_scorer(family)(answer=answer, entry=entry))
     if not math.isfinite(score):
         raise ValueError(f"the scorer of {family!r} returned {score}")
     return judged(min(max(score, 0.0), 1.0))
+
+
+def check_reference(sample: Sample) -> Outcome:
+    """JUDGED 1 when the family accepts the reference, or names none and its scorer can read the metadata."""
+    if sample.reference:
+        return verify(sample.with_reference_as_answer())
+    outcome = verify(replace(sample, answer="no answer"))
+    return outcome if outcome.score is None else judged(1.0, "the family names no answer")

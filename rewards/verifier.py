@@ -61,7 +61,9 @@ TRAITS: Mapping[str, Traits] = {
     ),
     BUILT_IN_VERIFIERS["exact"]: Traits(in_process=verify_exact, reads_only_answer=True),
     BUILT_IN_VERIFIERS["format"]: Traits(in_process=verify_format),
-    BUILT_IN_VERIFIERS["reasoning_gym"]: Traits(reads_only_answer=True),
+    BUILT_IN_VERIFIERS["reasoning_gym"]: Traits(
+        reads_only_answer=True, reference_check="rewards.reasoning_gym_scorer:check_reference"
+    ),
 }
 
 

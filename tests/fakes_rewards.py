@@ -1,9 +1,11 @@
-"""Attempts with one token per character, and verifiers that misbehave on purpose, for the tests of `rewards` and `prm`."""
+"""Attempts with one token per character, and verifiers that misbehave on purpose, for tests of `rewards` and `prm`."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +36,12 @@ def task(
 ) -> Task:
     messages = (Message(role="user", content=prompt),)
     return Task(
-        key=task_key(messages, answer), prompt=messages, answer=answer, verifier=verifier, source="test", meta=meta or {}
+        key=task_key(messages, answer),
+        prompt=messages,
+        answer=answer,
+        verifier=verifier,
+        source="test",
+        meta=meta or {},
     )
 
 
@@ -56,7 +63,12 @@ def sample(answer: str, reference: str = "7", *, verifier: str = "exact", **chan
 
 
 def trajectory(
-    thinking: str, answer: str | None, *, sibling: int = 0, finish: Finish = Finish.STOP, pieces: Sequence[str] | None = None
+    thinking: str,
+    answer: str | None,
+    *,
+    sibling: int = 0,
+    finish: Finish = Finish.STOP,
+    pieces: Sequence[str] | None = None,
 ) -> Trajectory:
     """Four prompt tokens, the marks as one token each, then one token per character, or `pieces` for the thinking."""
     parts = [OPEN, *(pieces or thinking)] + ([] if answer is None else [CLOSE, *answer])
@@ -106,7 +118,7 @@ def act(sample: Sample) -> Any:
         "number": lambda: 1.0,
         "huge": lambda: "x" * (1 << 22),
         "object": lambda: object(),
-        "print": lambda: (print("noise" * 100_000), judged(1.0))[1],
+        "print": lambda: (sys.stdout.write("noise" * 100_000), judged(1.0))[1],
         "surrogate": lambda: {"status": "judged", "score": 1.0, "parts": {}, "reason": "\ud800"},
     }
     if sample.answer in misdeeds:
@@ -135,6 +147,4 @@ def forge(payload: int) -> None:
 
 def spawn_child(seconds: float) -> int:
     """Start a process of one's own and tell its number, so that a test can look for it later."""
-    import subprocess
-
     return subprocess.Popen(["sleep", str(seconds)]).pid

@@ -129,7 +129,9 @@ def test_a_function_that_cannot_be_imported_is_named(pool: WorkerPool) -> None:
 def test_a_single_file_can_be_loaded(pool: WorkerPool, tmp_path: object) -> None:
     path = f"{tmp_path}/mine.py"
     with open(path, "w") as file:
-        file.write("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\ndef double(x):\n    return A(2 * x)\n")
+        file.write(
+            "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\ndef double(x):\n    return A(2 * x)\n"
+        )
     assert pool.call(f"{path}:double", [4])[0].value == {"x": 8}
 
 

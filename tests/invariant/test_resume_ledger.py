@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from rl.batch import TrainingBatch
 from rl.config import SamplingConfig
 from rl.driver import train
@@ -32,11 +30,11 @@ def world_at(directory: Path, **more: object) -> World:
     )
 
 
-def run_to_the_end(directory: Path, *, kill_at: int | None = None, **more: object) -> list[LedgerEntry]:
+def run_to_the_end(directory: Path, *, kill_at: int | None = None) -> list[LedgerEntry]:
     """Train, resuming whatever is in `directory`; with `kill_at`, end the process at once in that step's update."""
 
     async def go() -> None:
-        world = world_at(directory, **more)
+        world = world_at(directory)
         await resume(world.run)
         world.engines.versions = [world.run.version] * 2
 
@@ -52,28 +50,21 @@ def run_to_the_end(directory: Path, *, kill_at: int | None = None, **more: objec
     return ledger(directory / "groups")
 
 
-def killed(directory: Path, kill_at: int, replaces: bool) -> None:
+def killed(directory: Path, kill_at: int) -> None:
     """Run in a process of its own that dies without a word, as under kill -9."""
     program = (
-        "import sys; from pathlib import Path; from rl.config import SamplingConfig\n"
-        "from tests.invariant.test_resume_ledger import REPLACE, run_to_the_end\n"
-        "more = {'sampling': REPLACE} if sys.argv[3] == 'True' else {}\n"
-        "run_to_the_end(Path(sys.argv[1]), kill_at=int(sys.argv[2]), **more)"
+        "import sys; from pathlib import Path; from tests.invariant.test_resume_ledger import run_to_the_end\n"
+        "run_to_the_end(Path(sys.argv[1]), kill_at=int(sys.argv[2]))"
     )
-    arguments = [sys.executable, "-c", program, str(directory), str(kill_at), str(replaces)]
-    assert subprocess.run(arguments, cwd=Path(__file__).parents[2], check=False).returncode == 9
+    command = [sys.executable, "-c", program, str(directory), str(kill_at)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == 9
 
 
-REPLACE = SamplingConfig(on_drop="replace", max_refills=2)
-
-
-@pytest.mark.parametrize("replaces", [False, True])
-def test_ledger_is_exact_after_kills(tmp_path: Path, replaces: bool) -> None:
-    more = {"sampling": REPLACE} if replaces else {}
-    undisturbed = run_to_the_end(tmp_path / "whole", **more)
-    killed(tmp_path / "broken", 4, replaces)  # steps 1-3 recorded, step 2 saved: step 3 is set aside
+def test_ledger_is_exact_after_a_kill(tmp_path: Path) -> None:
+    undisturbed = run_to_the_end(tmp_path / "whole")
+    killed(tmp_path / "broken", 4)  # steps 1-3 recorded, step 2 saved: step 3 is set aside
     assert {e.step for e in ledger(tmp_path / "broken" / "groups")} == {1, 2, 3}
-    resumed = run_to_the_end(tmp_path / "broken", **more)
+    resumed = run_to_the_end(tmp_path / "broken")
     assert resumed == undisturbed
     assert [p.name for p in (tmp_path / "broken" / "groups" / "set-aside-1").iterdir()] == ["step-000003.parquet"]
     keys = [entry.task_key for entry in resumed]
@@ -82,7 +73,7 @@ def test_ledger_is_exact_after_kills(tmp_path: Path, replaces: bool) -> None:
 
 def test_ledger_after_a_kill_before_the_first_checkpoint(tmp_path: Path) -> None:
     undisturbed = run_to_the_end(tmp_path / "whole")
-    killed(tmp_path / "broken", 2, False)
+    killed(tmp_path / "broken", 2)
     assert run_to_the_end(tmp_path / "broken") == undisturbed
 
 
@@ -91,7 +82,7 @@ def test_replaced_groups_are_consumed_once(tmp_path: Path) -> None:
 
     def run(directory: Path, interrupt_at: float | None) -> list[LedgerEntry]:
         async def go() -> None:
-            world = world_at(directory, sampling=REPLACE)
+            world = world_at(directory, sampling=SamplingConfig(on_drop="replace", max_refills=2))
             world.judge.verdict = lambda job, sibling: float(sibling % 2 and int(job.task.prompt[0].content[0]) % 3 > 0)
             await resume(world.run)
             world.engines.versions = [world.run.version] * 2

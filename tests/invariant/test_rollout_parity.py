@@ -52,11 +52,15 @@ class Served:
                 parameter.add_(torch.randn_like(parameter), alpha=scale)
 
     async def publish(self) -> None:
-        """Send the model in two chunks that cut a layer in half."""
+        """Send the model in two chunks that cut a layer in half.
+
+        Checkpoints name a tied output head or leave it out; both must do, so they take turns.
+        """
         import ray
 
         self.version += 1
-        tensors = [(name, tensor.clone()) for name, tensor in self.model.state_dict().items()]
+        named = self.model.state_dict().items() if self.version % 2 else self.model.named_parameters()
+        tensors = [(name, tensor.detach().clone()) for name, tensor in named]
         await self.pool.begin_update(self.version)
         for chunk in (tensors[:6], tensors[6:]):
             await self.pool.receive(ray.put(chunk))

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+
+from rewards.config import ComponentConfig, RewardsConfig, SandboxConfig
+from rewards.judge import Judge
+from rewards.outcome import Sample, samples_of
+from rewards.routing import Routing, UnknownVerifierError
+from rewards.sandbox import SandboxLoadError
+from rewards.verifier import BUILT_IN_VERIFIERS
+from rollout.schema import Finish, Status
+from tests.fakes_rewards import group, sample, task
+
+VERIFIERS = {
+    **BUILT_IN_VERIFIERS,
+    "act": "tests.fakes_rewards:act",
+    "die_once": "tests.fakes_rewards:die_once",
+    "absent": "tests.no_such_module:verify",
+}
+SANDBOX = SandboxConfig(num_workers=1, max_seconds=0.7, max_memory_mib=1536)
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    judge = Judge(RewardsConfig(sandbox=SANDBOX), VERIFIERS)
+    yield judge
+    judge.close()
+
+
+@pytest.fixture
+async def fresh() -> AsyncIterator[Judge]:
+    judge = Judge(RewardsConfig(sandbox=SANDBOX, cache_size=2), VERIFIERS)
+    yield judge
+    judge.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "score"),
+    [
+        ("7", Status.JUDGED, 1.0),
+        ("8", Status.JUDGED, 0.0),
+        ("hang", Status.TIMEOUT, None),
+        ("exit", Status.CRASH, None),
+        ("raise", Status.CRASH, None),
+        ("memory", Status.CRASH, None),
+        ("none", Status.CRASH, None),
+        ("nan", Status.CRASH, None),
+        ("above", Status.CRASH, None),
+        ("true", Status.CRASH, None),
+        ("number", Status.CRASH, None),
+        ("huge", Status.CRASH, None),
+    ],
+)
+async def test_a_foreign_verifier_that_fails_leaves_the_sample_unjudged(
+    judge: Judge, answer: str, status: Status, score: float | None
+) -> None:
+    outcome, after = await judge.judge([sample(answer, verifier="act"), sample("7", verifier="act")])
+    assert (outcome.status, outcome.score) == (status, score)
+    assert outcome.reason or outcome.score is not None
+    assert after.score == 1.0
+
+
+async def test_a_reason_can_be_written_to_a_file_whatever_the_verifier_said(judge: Judge) -> None:
+    (outcome,) = await judge.judge([sample("surrogate", verifier="act")])
+    assert outcome.score == 1.0
+    outcome.reason.encode()
+
+
+async def test_a_sample_whose_worker_was_killed_is_tried_again(judge: Judge, tmp_path: object) -> None:
+    (outcome,) = await judge.judge([sample("7", verifier="die_once", meta={"flag": f"{tmp_path}/flag"})])
+    assert outcome.score == 1.0
+
+
+async def test_what_was_not_generated_is_skipped_and_what_was_cut_is_judged(judge: Judge) -> None:
+    skipped = [sample("", finish=finish) for finish in (Finish.ERROR, Finish.ABORTED, Finish.PROMPT_TOO_LONG)]
+    outcomes = await judge.judge([*skipped, sample("", finish=Finish.LENGTH, closed=False)])
+    assert [outcome.status for outcome in outcomes] == [Status.SKIPPED] * 3 + [Status.UNPARSEABLE_ANSWER]
+
+
+async def test_an_answer_that_exhausts_the_math_verifier_is_wrong_not_unjudged(judge: Judge) -> None:
+    """It slips past the screen, hangs twice, and the reference alone is fine: the answer is to blame."""
+    bomb = r"\boxed{" + "(" * 20 + "x+y+z+1" + ")^{999}" * 20 + "}"
+    outcome, after = await judge.judge([sample(bomb, r"\sqrt{2}", verifier="math"), sample("7", verifier="math")])
+    assert (outcome.status, outcome.score) == (Status.UNPARSEABLE_ANSWER, 0.0)
+    assert after.score == 1.0
+
+
+async def test_an_unknown_verifier_is_unjudged_with_the_names_that_are_known(judge: Judge) -> None:
+    (outcome,) = await judge.judge([sample("7", verifier="nobody")])
+    assert outcome.status is Status.CRASH
+    assert "'nobody'" in outcome.reason and "exact" in outcome.reason
+    with pytest.raises(UnknownVerifierError, match="'nobody'"):
+        Judge(RewardsConfig(components={"a": ComponentConfig(verifier="nobody")}), VERIFIERS)
+
+
+async def test_equal_questions_are_asked_once_and_remembered_within_the_bound(fresh: Judge) -> None:
+    def ask(answer: str) -> Sample:
+        return sample(answer, r"\sqrt{2}", verifier="math")
+
+    outcomes = await fresh.judge([ask(r"$\sqrt{2}$"), ask(r"$\sqrt{2}$"), ask(r"$\sqrt{3}$")])
+    assert [outcome.score for outcome in outcomes] == [1.0, 1.0, 0.0]
+    assert fresh.stats()["sandboxed"] == 2
+    await fresh.judge([ask(r"$\sqrt{3}$")])
+    assert (fresh.stats()["sandboxed"], fresh.stats()["cached"]) == (2, 1)
+    await fresh.judge([ask(r"$\sqrt{5}$")])  # evicts the one not used for longest
+    await fresh.judge([ask(r"$\sqrt{2}$")])
+    assert fresh.stats()["sandboxed"] == 4
+    # Foreign verifiers may read more than the answer: never remembered.
+    await fresh.judge([sample("7", verifier="act")] * 2)
+    assert fresh.stats()["sandboxed"] == 6
+
+
+async def test_references_that_cannot_be_judged_against_are_named(judge: Judge) -> None:
+    tasks = [
+        task(answer="7"),
+        task(answer=" "),
+        task(answer=r"\frac{1}{", verifier="math"),
+        task(answer="3/4", verifier="math"),
+        task(answer="raise", verifier="act"),
+    ]
+    reasons = await judge.check_references([Sample.of_reference(item) for item in tasks])
+    assert [reason is None for reason in reasons] == [True, False, False, True, False]
+    assert "bad_reference" in str(reasons[2]) and "ZeroDivisionError" in str(reasons[4])
+
+
+async def test_mistakes_in_the_set_up_are_raised_not_blamed_on_the_tasks(judge: Judge) -> None:
+    with pytest.raises(SandboxLoadError, match="no_such_module"):
+        await judge.check_references([Sample.of_reference(task(verifier="absent"))])
+    with pytest.raises(UnknownVerifierError, match="'nobody'"):
+        await judge.check_references([Sample.of_reference(task(verifier="nobody"))])
+
+
+def test_the_quick_verdict_agrees_with_the_sandbox_or_abstains() -> None:
+    components = {"answer": ComponentConfig(weight=3.0), "format": ComponentConfig(verifier="format", weight=1.0)}
+    routing = Routing(RewardsConfig(components=components), VERIFIERS)
+    right, wrong = routing.quick_verdict(sample("7")), routing.quick_verdict(sample("8", closed=False))
+    assert right is not None and right.score == 1.0
+    assert wrong is not None and wrong.score == 0.0
+    assert routing.quick_verdict(sample("7", verifier="act")) is None
+    assert routing.quick_verdict(sample(r"$\sqrt{2}$", r"\sqrt{2}", verifier="math")) is None
+
+
+def test_a_sample_is_a_picklable_view_without_arrays() -> None:
+    first, second = samples_of(group([("3+4", "7"), ("so", None)]))
+    assert (first.thinking, first.answer, first.closed, first.reference) == ("3+4", "7", True, "7")
+    assert (second.answer, second.closed, second.sibling) == ("", False, 1)
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert replace(first, answer="7").with_reference_as_answer().answer == "7"
