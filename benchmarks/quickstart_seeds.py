@@ -1,6 +1,7 @@
 """Does RL lift the quickstart in every seed? Runs the main job for several seeds and compares before with after.
 
-The question of the README: held-out accuracy at high effort before and after RL, sampled and greedy, with 95 % intervals,
+The question of the README: held-out accuracy at high effort before and after RL, sampled and greedy, with 95 %
+intervals,
 for each seed; the order of the efforts; seconds; peak memory. A full run takes three quickstarts, one after another.
 """
 

@@ -178,7 +178,7 @@ class _Process:
             self._ended = True
             # Before reaping: until then the number cannot belong to anyone else.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
 
     def discard(self) -> None:

@@ -58,7 +58,8 @@ class Credit(Protocol):
     name: str
 
     def __call__(self, scored: ScoredGroup) -> tuple[Float32Array | None, ...]:
-        """One [L] array per sibling, zero at unsampled tokens; None for an unjudged sibling, which is not trained on."""
+        """One [L] array per sibling, zero at unsampled tokens; None for an unjudged sibling, which is not trained
+        on."""
         ...
 
 

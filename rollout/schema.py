@@ -9,9 +9,9 @@ Axis letters used in shapes, here and everywhere:
     T  packed tokens of one micro-batch row
     N  sequences
 
-All types are frozen, slotted, keyword-only and picklable. Arrays are checked for dtype and shape on construction and made
-read-only, so a service cannot change what another one has stored. `eq=False` wherever an array is held: identity is what
-a caller may rely on, and comparing arrays by accident is a bug.
+All types are frozen, slotted, keyword-only and picklable. Arrays are checked for dtype and shape on construction and
+made read-only, so a service cannot change what another one has stored. `eq=False` wherever an array is held: identity
+is what a caller may rely on, and comparing arrays by accident is a bug.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ NO_META: Mapping[str, Any] = {}
 
 
 def _checked(name: str, array: Any, dtype: type[np.generic], length: int | None) -> None:
-    """Raise TypeError or ValueError unless `array` is one-dimensional, of `dtype`, and `length` long; then freeze it."""
+    """Raise TypeError or ValueError unless `array` is one-dimensional, of `dtype`, and `length` long; then freeze
+    it."""
     if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
         got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise TypeError(f"{name} must be a numpy array of {np.dtype(dtype)}, got {got}")
@@ -140,7 +141,8 @@ class Job:
 
 
 class Finish(enum.StrEnum):
-    """Why a trajectory ended. THINKING_CUT: the thinking cap closed the thinking by force, then an answer was sampled."""
+    """Why a trajectory ended. THINKING_CUT: the thinking cap closed the thinking by force, then an answer was
+    sampled."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -166,11 +168,12 @@ class PolicySpan:
 class Trajectory:
     """One attempt at a task, token-exact: prompt and response in one flat sequence with a mask.
 
-    `sampled[t]` is True only for tokens the policy itself drew; prompt tokens, forced end-of-thinking tokens and injected
-    text are False and carry no loss and no ratio. `sampler_logprobs[t]` is the natural-log probability that the engine
-    reported for token t, after temperature; 0.0 where not sampled. `text` is the response decoded with its special tokens
-    kept; `char_ends[t]` is the end of token t in `text` (0 for prompt tokens). The trailing end-of-sequence token, when
-    sampled, is part of the sequence and of `text`'s character map but the spans below never include it.
+    `sampled[t]` is True only for tokens the policy itself drew; prompt tokens, forced end-of-thinking tokens and
+    injected text are False and carry no loss and no ratio. `sampler_logprobs[t]` is the natural-log probability that
+    the engine reported for token t, after temperature; 0.0 where not sampled. `text` is the response decoded with its
+    special tokens kept; `char_ends[t]` is the end of token t in `text` (0 for prompt tokens). The trailing end-of-
+    sequence token, when sampled, is part of the sequence and of `text`'s character map but the spans below never
+    include it.
     """
 
     group_id: str
@@ -249,7 +252,8 @@ class StepSpan:
 
 
 class ScoreKind(enum.StrEnum):
-    """What a step score means. PROB: P(step good) in [0, 1]. LOGRATIO: increment of beta*log-ratio. Q: cumulative value."""
+    """What a step score means. PROB: P(step good) in [0, 1]. LOGRATIO: increment of beta*log-ratio. Q: cumulative
+    value."""
 
     PROB = "prob"
     LOGRATIO = "logratio"
@@ -258,7 +262,8 @@ class ScoreKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StepScores:
-    """Scores of the steps of one trajectory. NaN marks a step that the scorer could not judge; it is never read as 0."""
+    """Scores of the steps of one trajectory. NaN marks a step that the scorer could not judge; it is never read as
+    0."""
 
     spans: tuple[StepSpan, ...]
     scores: Float32Array  # [S]
@@ -283,8 +288,8 @@ class StepScores:
 class Status(enum.StrEnum):
     """What happened when a trajectory was judged. Only JUDGED and UNPARSEABLE_ANSWER carry a score.
 
-    UNPARSEABLE_ANSWER is the policy's fault (no answer, wrong format, an answer built to explode) and scores 0. The others
-    are ours or the data's: the trajectory leaves its group's baseline and gets no advantage.
+    UNPARSEABLE_ANSWER is the policy's fault (no answer, wrong format, an answer built to explode) and scores 0. The
+    others are ours or the data's: the trajectory leaves its group's baseline and gets no advantage.
     """
 
     JUDGED = "judged"
