@@ -9,12 +9,16 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+PLAIN_WIDTH = 120  # characters of a line where there is no terminal
 
 app = typer.Typer(
     name="ponder",
@@ -196,10 +200,12 @@ def _fail(error: Exception) -> int:
     return _complain(f"error: {one_line(cause)}", error, code=USER_ERROR if isinstance(cause, ValueError) else FAILURE)
 
 
-def _console() -> Any:
+def _console() -> Console:
+    """The terminal, or a stream that is wide enough for the tables. It keeps the stdout of now: a session gives what
+    libraries print later to a log file."""
     from rich.console import Console
 
-    return Console(file=sys.stdout)  # the stream of now: a session gives later prints of libraries to a log file
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,7 @@ or, in chain mode, where each step rewrites an expression and states no equation
     score(step_k) = [value(step_k) = value(step_{k-1})],   step_0 being the expression in the prompt
 
 with 0 for a step that is no expression, and NaN for one that follows such a step. Assumptions: `=` means exact
-equality, and `≈` the left side rounded to the decimals written on the right. Not a measure of progress: a step that
+equality, and U+2248 the left side rounded to the decimals written on the right. Not a measure of progress: a step that
 repeats the last one is right, and a true but useless claim is, too.
 """
 

@@ -73,7 +73,7 @@ class BatchedCalls(Generic[Item, Result]):
             self._most_open = max(self._most_open, self._open)
             started = time.monotonic()
             try:
-                return await asyncio.wait_for(self._enqueue(item), 20)
+                return await asyncio.wait_for(self._enqueue(item), self._deadline_s)
             finally:
                 self._open -= 1
                 self._latency.add(time.monotonic() - started)

@@ -58,7 +58,8 @@ async def roll(run: Run, slot: Slot, job: Job) -> None:
         if reason is None or not run.may_refill(slot):
             slot.is_settled.set()
             return
-    await roll(run, slot, run.jobs.next(slot.step))
+        replacement = run.jobs.next(slot.step)
+    await roll(run, slot, replacement)
 
 
 async def pack(run: Run) -> None:

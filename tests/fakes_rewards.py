@@ -110,7 +110,7 @@ def act(sample: Sample) -> Any:
         "exit": lambda: os._exit(3),
         "raise": lambda: 1 / 0,
         "quit": lambda: (_ for _ in ()).throw(SystemExit(0)),
-        "memory": lambda: bytearray(1 << 40),
+        "memory": lambda: bytearray(4 << 30),
         "none": lambda: None,
         "nan": lambda: {"status": "judged", "score": float("nan"), "parts": {}, "reason": ""},
         "above": lambda: {"status": "judged", "score": 1.5, "parts": {}, "reason": ""},

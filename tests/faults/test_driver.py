@@ -99,17 +99,22 @@ def test_feed_and_pack_name_themselves(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(feed.run.jobs.sampler, "next", lambda: 1 / 0)
     assert "run failed in feed (admission) after step 0: ZeroDivisionError" in str(fail(feed))
 
-    class NanCredit:
-        name = "nan"
+    class Faulty:
+        name = "faulty"
+
+        def __init__(self, sampled: float, prompt: float) -> None:
+            self.values = sampled, prompt
 
         def __call__(self, scored: ScoredGroup) -> tuple[Float32Array | None, ...]:
-            return tuple(np.full(len(t.token_ids), math.nan, np.float32) for t in scored.group.trajectories)
+            trajectories = scored.group.trajectories
+            return tuple(np.where(t.sampled, *self.values).astype(np.float32) for t in trajectories)
 
-    pack = make_world(tmp_path / "pack")
-    pack.run.credit = NanCredit()
-    assert "run failed in pack (step 1)" in str(error := fail(pack))
-    assert "credit 'nan' must be finite" in str(error) and "g00000000/0" in str(error)
-    assert not pack.learner.trained
+    for name, credit in {"nan": Faulty(math.nan, 0.0), "prompt": Faulty(1.0, 1.0)}.items():
+        pack = make_world(tmp_path / name)
+        pack.run.credit = credit
+        assert "run failed in pack (step 1)" in str(error := fail(pack))
+        assert "credit 'faulty' must be finite" in str(error) and "g00000000/0" in str(error)
+        assert not pack.learner.trained
 
 
 def test_nan_from_a_shaper_stops_before_training(tmp_path: Path) -> None:

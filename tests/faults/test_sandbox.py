@@ -95,6 +95,7 @@ def test_requests_that_waited_too_long_are_given_up() -> None:
         assert time.monotonic() - started < 4
         assert replies[0].status is ReplyStatus.OK
         assert {reply.status for reply in replies[1:]} == {ReplyStatus.TIMEOUT}
+        assert pool.stats().killed == 1
     finally:
         pool.close()
 

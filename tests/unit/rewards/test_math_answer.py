@@ -41,6 +41,7 @@ EQUAL = [
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
     (r"5\text{ cm}", "5"),
     (r"10\%", "10"),
+    (r"1,2,\ldots,n", r"1, 2, \ldots, n"),
 ]
 DIFFERENT = [
     (r"\frac{1}{2006!}", r"\frac{1}{2004!}"),

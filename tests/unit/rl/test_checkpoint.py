@@ -65,10 +65,12 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(damage: str, tmp_pat
     found = checkpointer.latest(warnings.append)
     assert found is not None and found.step == 5
     assert len(warnings) == 1 and "step-000010 is damaged and passed over" in warnings[0]
-    save(checkpointer, 8)  # the resumed run must not delete what it stands on in favor of the damaged one
-    save(checkpointer, 10)
-    again = checkpointer.latest(refuse)
-    assert again is not None and again.step == 10 and names(tmp_path) == ["step-000008", "step-000010"]
+    resumed = Checkpointer(tmp_path, keep=1)
+    save(resumed, 8)
+    assert names(tmp_path) == ["step-000008", "step-000010"], "the damaged one must not count as a newer one"
+    save(resumed, 10)
+    again = resumed.latest(refuse)
+    assert again is not None and again.step == 10 and names(tmp_path) == ["step-000010"]
 
 
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
