@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import time
@@ -53,9 +54,18 @@ def scorer(cluster: None) -> Iterator[StepScorerClient]:
     scorer.close()
 
 
+def descendants(mark: str) -> list[psutil.Process]:
+    """Living processes below this one whose command line holds `mark`."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended, or is a zombie, while we looked
+            if mark in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 def sandbox_workers() -> list[psutil.Process]:
-    found = psutil.Process().children(recursive=True)
-    return [child for child in found if "rewards.worker" in child.cmdline()]
+    return descendants("rewards.worker")
 
 
 async def test_misdeeds_are_unjudged_and_their_siblings_judged(judge: JudgeClient) -> None:
@@ -86,7 +96,7 @@ async def test_a_killed_service_is_unjudged_and_then_there_again(judge: JudgeCli
     hanging = group([("", "hang")], of=task(verifier="act"))
     waiting = asyncio.ensure_future(judge.judge(hanging))
     await asyncio.sleep(0.2)
-    (actor,) = [p for p in psutil.Process().children(recursive=True) if "_JudgeActor" in " ".join(p.cmdline())]
+    (actor,) = descendants("_JudgeActor")
     workers = sandbox_workers()
     actor.kill()
     (outcome,) = await waiting

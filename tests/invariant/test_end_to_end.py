@@ -1,7 +1,7 @@
 """The whole job on the real stack, in miniature: cold start, training, Ctrl-C in the middle, resume, report.
 
-vLLM in a Ray actor, the verifier and step services, DeepSpeed, publish-and-prove sync; nothing is faked. The task source is
-a plugin given by path. The command runs in a process of its own, as a user's would, which also reports whether the
+vLLM in a Ray actor, the verifier and step services, DeepSpeed, publish-and-prove sync; nothing is faked. The task source
+is a plugin given by path. The command runs in a process of its own, as a user's would, which also reports whether the
 driver ever loaded torch.
 """
 

@@ -142,8 +142,7 @@ async def test_an_update_in_flight_splits_a_trajectory_at_one_token(served: Serv
     running = asyncio.gather(*(served.pool.generate(j) for j in jobs))
     await asyncio.sleep(0.05)
     old_version = served.version
-    old = {id(served): served.model.state_dict()}
-    old = {name: tensor.clone() for name, tensor in old[id(served)].items()}
+    old_weights = {name: tensor.clone() for name, tensor in served.model.state_dict().items()}
     served.move(0.05)
     await served.publish()
     trajectories = [t for group in await running for t in group.trajectories]
@@ -151,7 +150,7 @@ async def test_an_update_in_flight_splits_a_trajectory_at_one_token(served: Serv
     assert straddling, "no trajectory was in flight during the update"
     new_logprobs = [served.logprobs(t.token_ids) for t in straddling]
     new_weights = {name: tensor.clone() for name, tensor in served.model.state_dict().items()}
-    served.model.load_state_dict(old)
+    served.model.load_state_dict(old_weights)
     old_logprobs = [served.logprobs(t.token_ids) for t in straddling]
     served.model.load_state_dict(new_weights)
     for trajectory, new, previous in zip(straddling, new_logprobs, old_logprobs, strict=True):
