@@ -126,16 +126,22 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="File to write; report.html in the run directory by default.")
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Also write terminal.svg and accuracy_tokens.svg into this directory.")
+    ] = None,
 ) -> None:
     """Write the HTML report of a run again.
 
     One self-contained page: curves, accuracy against thinking tokens per effort, attempts with steps colored by score.
     """
+    from launch.pictures import write_pictures
     from launch.rundir import RunDirectory
     from rl.report.page import write_report
 
     target = out or RunDirectory.open(directory).report
     write_report(directory, target)
+    if pictures is not None:
+        write_pictures(directory, pictures)
     _console().print(f"report: {target}", markup=False, highlight=False)
 
 
@@ -186,18 +192,22 @@ def main() -> int:
     except TyperException as error:  # unknown command or option, missing argument
         sys.stderr.write(f"error: {error.format_message()}\n")
         return USER_ERROR
-    except (KeyboardInterrupt, typer.Abort) as error:
-        return _complain("interrupted", error, code=INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the program's boundary
         return _fail(error)
+    if code == INTERRUPTED:  # the parser turns Ctrl-C outside a run into this code
+        sys.stderr.write("interrupted\n")
     return code if isinstance(code, int) else 0
 
 
 def _fail(error: Exception) -> int:
-    from launch.errors import first_cause, one_line
+    from launch.errors import InterruptedRunError, first_cause, notes, one_line
 
     cause = first_cause(error)
-    return _complain(f"error: {one_line(cause)}", error, code=USER_ERROR if isinstance(cause, ValueError) else FAILURE)
+    if isinstance(cause, InterruptedRunError):
+        sys.stderr.write(f"{cause}\n")
+        return INTERRUPTED
+    sys.stderr.write("\n".join([f"error: {one_line(cause)}", *notes(error)]) + "\n")
+    return USER_ERROR if isinstance(cause, ValueError) else FAILURE
 
 
 def _console() -> Console:
@@ -211,10 +221,3 @@ def _console() -> Console:
 def _terminate(number: int, frame: FrameType | None) -> None:
     """SIGTERM takes the same way out as Ctrl-C, so that a scheduler's stop also ends every actor."""
     signal.raise_signal(signal.SIGINT)
-
-
-def _complain(line: str, error: BaseException, *, code: int) -> int:
-    from launch.errors import notes
-
-    sys.stderr.write("\n".join([line, *notes(error)]) + "\n")
-    return code

@@ -8,6 +8,10 @@ import sys
 from rl.run import RunFailedError
 
 
+class InterruptedRunError(RuntimeError):
+    """Ctrl-C, or a scheduler's stop, during a run. The message says how to go on."""
+
+
 def first_cause(error: BaseException) -> BaseException:
     """The error that started it: out of task groups and out of Ray's wrappers, cancellations passed over."""
     while True:

@@ -13,6 +13,7 @@ from rich.console import Console
 from launch import cluster, manifest
 from launch.config import RunConfig
 from launch.console import ConsoleReporter
+from launch.errors import InterruptedRunError
 from launch.memory import MemoryPeak
 from launch.rundir import PhaseLog, RunDirectory
 
@@ -87,8 +88,9 @@ def _errors_recorded(directory: RunDirectory) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"nothing finished is lost; go on with: ponder train --resume {directory.root}")
-        raise
+        raise InterruptedRunError(
+            f"interrupted; nothing finished is lost, go on with: ponder train --resume {directory.root}"
+        ) from interrupt
     except Exception as error:
         directory.record_error(error)
         error.add_note(f"traceback: {directory.errors}")

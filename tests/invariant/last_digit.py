@@ -1,7 +1,7 @@
 """A task source for the miniature run, loaded by path as a user's plugin would be: `4718=` asks for the last digit, 8.
 
-The worked solutions are careless: half of them answer with the first digit instead. The choice depends on nothing in the
-task, so a model that has learned them is right half the time, and reinforcement learning has something to unlearn.
+The worked solutions are careless: half of them answer with the first digit instead. The choice depends on nothing in
+the task, so a model that has learned them is right half the time, and reinforcement learning has something to unlearn.
 """
 
 import random

@@ -62,6 +62,7 @@ def test_a_failure_is_exit_code_1_and_an_interrupt_130(
     assert capsys.readouterr().err == "error: disk on fire (OSError)\n"
     monkeypatch.setattr(doctor, "examine", interrupt)
     assert ponder(monkeypatch, "doctor") == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_the_first_cause_comes_out_of_groups_and_passes_over_cancellations() -> None:
