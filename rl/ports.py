@@ -1,6 +1,6 @@
 """What the training loop needs from other rooms, as Protocols owned by their consumer.
 
-`launch/build.py` hands in objects that satisfy these; tests hand in fakes from `tests/fakes.py`. The driver process
+`launch/build.py` hands in objects that satisfy these; tests hand in fakes from `tests/fakes/`. The driver process
 loads no torch, so nothing here may mention a tensor: arrays are numpy, weights stay opaque.
 """
 

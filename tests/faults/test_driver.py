@@ -22,7 +22,7 @@ from rl.resume import resume
 from rl.run import DroughtError, RunFailedError
 from rl.waits import WaitTimeoutError
 from rollout.schema import Float32Array, Group, Outcome, ScoredGroup
-from tests.fakes import World, make_world, play
+from tests.fakes.loop import World, make_world, play
 
 
 async def hang(*_: object) -> None:

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from rewards.sandbox import PoolClosedError, ReplyStatus, SandboxLoadError, WorkerPool
-from tests.fakes_rewards import sample
+from tests.fakes.rewards import sample
 
-ACT = "tests.fakes_rewards:act"
+ACT = "tests.fakes.rewards:act"
 LIMIT_S = 0.5
 
 
@@ -73,14 +73,14 @@ def test_a_kill_from_outside_costs_one_reply(pool: WorkerPool) -> None:
 
 
 def test_garbage_on_the_wire_is_a_crash(pool: WorkerPool) -> None:
-    (reply,) = pool.call("tests.fakes_rewards:forge", [0])
+    (reply,) = pool.call("tests.fakes.rewards:forge", [0])
     assert reply.status is ReplyStatus.CRASH
     assert "reply" in reply.detail
     assert pool.call(ACT, [sample("7")])[0].status is ReplyStatus.OK
 
 
 def test_what_a_worker_started_dies_with_it(pool: WorkerPool) -> None:
-    (reply,) = pool.call("tests.fakes_rewards:spawn_child", [60])
+    (reply,) = pool.call("tests.fakes.rewards:spawn_child", [60])
     assert is_alive(reply.value)
     pool.call(ACT, [sample("exit")])
     wait_until_gone([reply.value])
@@ -124,7 +124,7 @@ def test_a_function_that_cannot_be_imported_is_named(pool: WorkerPool) -> None:
     with pytest.raises(SandboxLoadError, match=r"'no_such_module:verify'.*No module named"):
         pool.load("no_such_module:verify")
     with pytest.raises(SandboxLoadError, match="nothing_here"):
-        pool.load("tests.fakes_rewards:nothing_here")
+        pool.load("tests.fakes.rewards:nothing_here")
 
 
 def test_a_single_file_can_be_loaded(pool: WorkerPool, tmp_path: object) -> None:

@@ -20,10 +20,10 @@ from rewards.config import ComponentConfig, RewardsConfig, SandboxConfig
 from rewards.sandbox import WorkerPool
 from rewards.verifier import BUILT_IN_VERIFIERS
 from rollout.schema import Status
-from tests.fakes_rewards import group, task
+from tests.fakes.rewards import group, task
 
 pytestmark = pytest.mark.stack
-VERIFIERS = {**BUILT_IN_VERIFIERS, "act": "tests.fakes_rewards:act"}
+VERIFIERS = {**BUILT_IN_VERIFIERS, "act": "tests.fakes.rewards:act"}
 CONFIG = RewardsConfig(sandbox=SandboxConfig(max_seconds=0.7, max_memory_mib=1536), deadline_s=10)
 
 

@@ -20,7 +20,7 @@ from rl.learner.scratch import build_model
 from rl.losses.contract import LossInputs, LossOutput
 from rl.losses.ppo_clip import ppo_clip
 from rl.packing import PackedBatch, pack
-from tests.fakes_learner import training_batch, training_sample
+from tests.fakes.learner import training_batch, training_sample
 
 pytestmark = pytest.mark.stack
 SPEC = ScratchModel(hidden_size=64, num_layers=2, intermediate_size=64, num_heads=2, initializer_range=0.1)

@@ -16,7 +16,7 @@ from rl.learner.actor import LearnerClient, build_scratch_model, start_learner
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
 from rl.learner.errors import LearnerDiedError, NonFiniteError
 from rollout.schema import Float32Array
-from tests.fakes_learner import training_batch, training_sample
+from tests.fakes.learner import training_batch, training_sample
 
 pytestmark = pytest.mark.stack
 SPEC = ScratchModel(hidden_size=64, num_layers=1, intermediate_size=64, num_heads=2, initializer_range=0.1)

@@ -13,7 +13,7 @@ from rl.config import SamplingConfig
 from rl.driver import train
 from rl.record_reader import LedgerEntry, ledger
 from rl.resume import resume
-from tests.fakes import World, make_world, play
+from tests.fakes.loop import World, make_world, play
 
 NUM_STEPS, GROUPS = 6, 3
 

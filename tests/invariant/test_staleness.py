@@ -14,7 +14,7 @@ from rl.buffer import Buffer, Slot
 from rl.config import SamplingConfig
 from rl.driver import train
 from rl.run import Run, RunFailedError
-from tests.fakes import World, make_world, play, random_delay
+from tests.fakes.loop import World, make_world, play, random_delay
 
 NUM_STEPS = 8
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rl.sync import PublishAndProve, SyncMismatchError
-from tests.fakes_learner import FakeSink, FakeSource
+from tests.fakes.learner import FakeSink, FakeSource
 
 PROBES = [[1, 2, 3], [4, 5]]
 

@@ -8,7 +8,7 @@ import pytest
 
 from budgets.config import CeilingsConfig
 from budgets.ledger import Ledger
-from tests.fakes_budgets import attempt, group_of
+from tests.fakes.budgets import attempt, group_of
 
 
 class Clock:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from budgets.config import ThinkDialConfig
 from budgets.shaping.thinkdial import ThinkDial, keyword_pattern
 from rollout.schema import Group
-from tests.fakes_budgets import attempt, group_of, verdicts
+from tests.fakes.budgets import attempt, group_of, verdicts
 
 LENGTHS, SCORES = (1000, 3000, 5000, 2000, 4000), (1.0, 1.0, 1.0, 0.0, 0.0)
 ANSWERS = ("42", "42", "Wait, 42", "41", "41. However, 40")

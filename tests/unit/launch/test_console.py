@@ -12,7 +12,7 @@ from rl.batch import StepResult, TrainingBatch
 from rl.record import Fate
 from rl.report.data import evaluation_of
 from rollout.schema import Metric
-from tests.fakes_report import EFFORTS, HOSTILE, evaluation, scored_group, step_metrics
+from tests.fakes.report import EFFORTS, HOSTILE, evaluation, scored_group, step_metrics
 
 TRAINED = Fate(name="trained", step=1)
 DROPPED = Fate(name="dropped", step=1, reason="zero_variance")

@@ -17,7 +17,7 @@ from rich.console import Console
 from launch.pictures import write_pictures
 from launch.show import Pager, attempt_view, show
 from rl.report.trajectories import Attempt, Filter, attempts, fair_shares, sample, shade_of, spread
-from tests.fakes_report import HOSTILE, write_run
+from tests.fakes.report import HOSTILE, write_run
 
 ROOT = Path(__file__).parents[3]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from prm.config import BlankLineSplitter, NewlineSplitter, SeparatorSplitter
 from prm.steps import Splitter, cut_steps, split_steps
-from tests.fakes_rewards import OPEN, trajectory
+from tests.fakes.rewards import OPEN, trajectory
 
 # Four prompt tokens and the opening mark come first, so thinking character i is token 5 + i.
 FIRST = 5

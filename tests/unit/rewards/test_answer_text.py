@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rewards.answer_text import find_answer, is_words, judge_numbers, last_boxed, normalize, read_number, refusal
 from rollout.schema import Status
-from tests.fakes_rewards import sample
+from tests.fakes.rewards import sample
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from rewards.routing import Routing, UnknownVerifierError
 from rewards.sandbox import SandboxLoadError
 from rewards.verifier import BUILT_IN_VERIFIERS
 from rollout.schema import Finish, Status
-from tests.fakes_rewards import group, sample, task
+from tests.fakes.rewards import group, sample, task
 
 VERIFIERS = {
     **BUILT_IN_VERIFIERS,
-    "act": "tests.fakes_rewards:act",
-    "die_once": "tests.fakes_rewards:die_once",
+    "act": "tests.fakes.rewards:act",
+    "die_once": "tests.fakes.rewards:die_once",
     "absent": "tests.no_such_module:verify",
 }
 SANDBOX = SandboxConfig(num_workers=1, max_seconds=0.7, max_memory_mib=1536)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from rewards.sandbox import Reply, ReplyStatus, WorkerPool
-from tests.fakes_rewards import sample
+from tests.fakes.rewards import sample
 
 VERIFY = "rewards.math_answer:verify"
 

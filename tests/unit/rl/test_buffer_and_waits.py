@@ -8,7 +8,7 @@ import pytest
 
 from rl.buffer import Buffer
 from rl.waits import Waits, WaitTimeoutError
-from tests.fakes import play
+from tests.fakes.loop import play
 
 
 def test_capacity_order_and_release() -> None:

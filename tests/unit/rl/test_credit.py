@@ -13,7 +13,7 @@ from rl.credit.group_credit import build_credit
 from rl.credit.grpo import grpo_advantages
 from rl.credit.process import step_terms
 from rollout.schema import ScoredGroup, ScoreKind, StepScores, StepSpan
-from tests.fakes import PROMPT_LEN, make_scored
+from tests.fakes.loop import PROMPT_LEN, make_scored
 
 NAN = float("nan")
 FIVE_EIGHTHS = [1.0, 0, 0, 1, 1, 0, 0, 0]

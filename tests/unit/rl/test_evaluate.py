@@ -16,7 +16,7 @@ from rl.evaluate import Evaluator, evaluate_cell, wilson_interval
 from rl.record_reader import iter_groups
 from rl.waits import Waits
 from rollout.schema import Purpose
-from tests.fakes import FakeEngines, FakeJudge, make_scored, make_tasks, make_world, play
+from tests.fakes.loop import FakeEngines, FakeJudge, make_scored, make_tasks, make_world, play
 
 
 def test_wilson_interval() -> None:

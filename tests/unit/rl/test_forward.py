@@ -14,7 +14,7 @@ from rl.learner.model import load_model
 from rl.learner.scratch import build_model
 from rl.losses.config import TokenMean
 from rl.packing import MicroBatch, pack
-from tests.fakes_learner import training_batch
+from tests.fakes.learner import training_batch
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from rl.batch import TrainingSample
 from rl.losses.config import SequenceMean, TokenMean
 from rl.packing import PADDING, MicroBatch, PackedBatch, pack
 from rollout.schema import PolicySpan
-from tests.fakes_learner import training_sample
+from tests.fakes.learner import training_sample
 
 Layout = Literal["packed", "buckets"]
 LIMIT = 64

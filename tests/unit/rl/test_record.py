@@ -11,7 +11,7 @@ import pytest
 from rl.record import Fate, Recorder, Settled
 from rl.record_reader import iter_groups, ledger, recorded_steps
 from rollout.schema import ScoreKind, StepScores, StepSpan
-from tests.fakes import make_job, make_scored, make_tasks
+from tests.fakes.loop import make_job, make_scored, make_tasks
 
 STEPS = StepScores(
     spans=(StepSpan(start=2, end=4), StepSpan(start=4, end=6)),

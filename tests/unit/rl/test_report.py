@@ -25,7 +25,7 @@ from rl.report.page import (
 from rl.report.picture import accuracy_svg
 from rl.report.plots import PANELS, accuracy_figures, curve_figures
 from rl.report.trajectories import Piece, attempts, sample
-from tests.fakes_report import EFFORTS, HOSTILE, write_run
+from tests.fakes.report import EFFORTS, HOSTILE, write_run
 
 VOID = {"meta", "input", "img", "br", "link", "hr"}
 

@@ -16,7 +16,7 @@ from rl.sampling.gate import SignalGate
 from rl.sampling.uniform import UniformSampler
 from rl.step_metrics import group_metrics
 from rollout.schema import Sampling
-from tests.fakes import FakeEfforts, make_scored, make_tasks
+from tests.fakes.loop import FakeEfforts, make_scored, make_tasks
 
 TASKS = make_tasks(10)
 

@@ -15,7 +15,7 @@ from rollout.engine import EngineDeadError
 from rollout.generate import ThinkingCapError, generate_group
 from rollout.render import Renderer
 from rollout.schema import Finish, Job, Message, Purpose, Sampling, Task, TokenBudget, Trajectory
-from tests.fakes_rollout import ScriptedEngine
+from tests.fakes.rollout import ScriptedEngine
 
 MakeRenderer = Callable[..., Renderer]
 
