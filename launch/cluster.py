@@ -31,9 +31,14 @@ from launch.config import ClusterConfig
 _LOOPBACK_ENVIRONMENT = {
     # Ray binds to the node's address; with multi-node clusters off that address is 127.0.0.1 on every system.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
+}
+_DRIVER_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    # Off: a thread that still uses Ray after the shutdown would start a second one, which nobody would stop.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 # Inherited by every process of the run: no hub is asked, and libraries keep quiet in the log files.
 _WORKER_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "VLLM_LOGGING_LEVEL": "WARNING"}
@@ -168,7 +173,7 @@ def _start(config: ClusterConfig, temporary: Path) -> None:
         }
     else:
         _require_token(config.address)
-    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ.update(_DRIVER_ENVIRONMENT)
     import ray
 
     on_terminate = signal.getsignal(signal.SIGTERM)

@@ -34,7 +34,7 @@ BYTES_PER_GIB = 1024**3
 Answers = list[tuple["asyncio.Future[Any]", Any]]
 
 
-Work = Callable[[], Any]
+Work = Callable[[asyncio.Future[Any]], None]  # done on the thread; answers the future it is given
 
 
 class VllmEngine:
@@ -125,23 +125,20 @@ class VllmEngine:
     async def _submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
         name = str(next(self._names))
         prompt = TokensPrompt(prompt_token_ids=[int(i) for i in prompt_ids])
-        future = self._post(lambda: self._add(name, prompt, params, future))
+        future = self._post(lambda future: self._add(name, prompt, params, future))
         try:
             return await future
         except asyncio.CancelledError:
-            self._post(lambda: self._abort(name))
+            self._post(lambda _: self._abort(name))
             raise
 
-    async def _do(self, command: Work) -> Any:
+    async def _do(self, command: Callable[[], Any]) -> Any:
         """Run a command on the thread between two steps and return its result. Its failure ends the engine."""
 
-        def run() -> None:
-            self._answer([(future, command())])
-
-        future = self._post(run)
-        return await future
+        return await self._post(lambda future: self._answer([(future, command())]))
 
     def _post(self, work: Work) -> asyncio.Future[Any]:
+        """Hand `work` to the thread, which may run it before this returns; so it is given the future it answers."""
         future = self._loop.create_future()
         with self._gate:
             if self._death is not None:
@@ -180,7 +177,7 @@ class VllmEngine:
                 return False
             work, future = item
             try:
-                work()
+                work(future)
             except Exception as error:
                 self._answer([(future, EngineDeadError(f"the engine stopped: {type(error).__name__}: {error}"))])
                 raise
@@ -242,6 +239,9 @@ class VllmEngine:
 
 def _build(config: RolloutConfig, model_dir: str, *, seed: int) -> LLMEngine:
     weight_transfer.register()
+    # When a prompt is split over steps vLLM winds the request's own generator back, which a CPU generator cannot do:
+    # there, prompts stay whole.
+    on_cpu = config.device == "cpu"
     args = EngineArgs(
         model=model_dir,
         dtype=config.dtype,
@@ -252,6 +252,7 @@ def _build(config: RolloutConfig, model_dir: str, *, seed: int) -> LLMEngine:
         kv_cache_memory_bytes=int(config.kv_cache_gib * BYTES_PER_GIB),
         enforce_eager=config.enforce_eager,
         enable_prefix_caching=True,
+        enable_chunked_prefill=False if on_cpu else None,
         async_scheduling=False,
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
