@@ -18,22 +18,23 @@ from result import arguments, finish
 QUICK = ["--set", "loop.num_steps=4", "--set", "sft.num_steps=60", "--set", "evaluate.num_tasks=50"]
 
 
-def run_seed(seed: int, runs: Path, *, quick: bool) -> dict[str, Any]:
-    """The summary.json of one quickstart with this seed. Raises CalledProcessError when the run fails."""
-    name = f"quickstart-seed{seed}"
-    settings = [
-        "--set",
-        f"run.seed={seed}",
-        "--set",
-        f"run.dir={runs}",
-        "--set",
-        f"run.name={name}",
-        *(QUICK if quick else []),
-    ]
-    command = [str(Path(sys.executable).with_name("ponder")), "train", "launch/recipes/quickstart.toml", *settings]
-    subprocess.run(command, check=True, stdout=sys.stderr)
-    newest = max(runs.glob(f"{name}*"), key=lambda path: path.stat().st_mtime)
-    summary: dict[str, Any] = json.loads((newest / "summary.json").read_text())
+def run_seed(seed: int, runs: Path, *, quick: bool) -> None:
+    """One quickstart with this seed below `runs`. Raises CalledProcessError when it fails."""
+    command = [str(Path(sys.executable).with_name("ponder")), "train", "launch/recipes/quickstart.toml"]
+    settings = ["--set", f"run.seed={seed}", "--set", f"run.dir={runs}", "--set", f"run.name={run_name(seed)}"]
+    subprocess.run([*command, *settings, *(QUICK if quick else [])], check=True, stdout=sys.stderr)
+
+
+def run_name(seed: int) -> str:
+    return f"quickstart-seed{seed}"
+
+
+def newest_summary(seed: int, runs: Path) -> dict[str, Any]:
+    """The summary.json of the newest finished run of this seed. Raises ValueError without one."""
+    found = list(runs.glob(f"{run_name(seed)}*/summary.json"))
+    if not found:
+        raise ValueError(f"no finished run of seed {seed} in {runs}; leave --collect out to make one")
+    summary: dict[str, Any] = json.loads(max(found, key=lambda path: path.stat().st_mtime).read_text())
     return summary
 
 
@@ -55,12 +56,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark"), help="where the run directories go")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side; each uses about one core at a time")
+    parser.add_argument("--collect", action="store_true", help="run nothing, read the finished runs below --runs")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     seeds = options.seeds[:1] if options.quick else options.seeds
-    with ThreadPoolExecutor(options.jobs) as pool:
-        values = list(pool.map(lambda seed: run_seed(seed, options.runs, quick=options.quick), seeds))
-    summaries = dict(zip(seeds, values, strict=True))
+    if not options.collect:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda seed: run_seed(seed, options.runs, quick=options.quick), seeds))
+    summaries = {seed: newest_summary(seed, options.runs) for seed in seeds}
+    values = list(summaries.values())
     metrics = {
         "num_seeds": len(values),
         "lift_sampled_min": min(lift(s, "efforts") for s in values),

@@ -12,8 +12,8 @@ class EagerInbox:
     """The worst interleaving: the thread does the work before the caller's next instruction."""
 
     def put(self, item: tuple[Any, Any]) -> None:
-        work, _ = item
-        work()
+        work, future = item
+        work(future)
 
 
 async def test_a_command_may_run_before_its_caller_continues() -> None:
