@@ -102,13 +102,17 @@ def engines(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
     root = tmp_path_factory.mktemp("parity")
     format = FormatConfig(prefill_thinking=True)
 
-    def start(name: str) -> Served:
-        path = build_tiny_model(root / name, tied=name == "tied")
-        pool = start_engines(CONFIG, format, str(path), log_dir=str(root / "logs" / name))
-        return Served(pool=pool, model=AutoModelForCausalLM.from_pretrained(path))
+    # One after another: `from_pretrained` patches classes while it loads; two threads of it can leave weights untied.
+    names = ("tied", "untied")
+    paths = [build_tiny_model(root / name, tied=name == "tied") for name in names]
+    models = [AutoModelForCausalLM.from_pretrained(path) for path in paths]
+
+    def start(path: Path) -> EnginePool:
+        return start_engines(CONFIG, format, str(path), log_dir=str(root / "logs" / path.name))
 
     with ThreadPoolExecutor() as threads:
-        served = dict(zip(("tied", "untied"), threads.map(start, ("tied", "untied")), strict=True))
+        pools = list(threads.map(start, paths))
+    served = {n: Served(pool=p, model=m) for n, p, m in zip(names, pools, models, strict=True)}
     yield served
     for engine in served.values():
         engine.pool.close()
