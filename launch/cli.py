@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
+from launch import rewards_cli
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(rewards_cli.app)
 
 Recipe = Annotated[
     str, typer.Argument(help="A TOML recipe, or the name of one that ships with ponder: quickstart, smollm2.")

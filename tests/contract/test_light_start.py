@@ -24,7 +24,7 @@ def test_help_answers_in_half_a_second() -> None:
         seconds.append(time.perf_counter() - started)
         assert done.returncode == 0
     assert min(seconds) < 0.5
-    for command in ("doctor", "train", "sft", "eval", "report", "show", "fetch"):
+    for command in ("doctor", "train", "sft", "eval", "report", "show", "fetch", "rewards"):
         assert command in done.stdout
 
 
