@@ -23,9 +23,11 @@ class TrainingSample:
     advantages: Float32Array  # [L] zero where loss_mask is False
     sampler_logprobs: Float32Array  # [L]
     policy: PolicySpan
+    reference_logprobs: Float32Array | None = None  # [L] of the frozen reference model, after temperature
 
     def __post_init__(self) -> None:
-        shapes = {a.shape for a in (self.token_ids, self.loss_mask, self.advantages, self.sampler_logprobs)}
+        arrays = (self.token_ids, self.loss_mask, self.advantages, self.sampler_logprobs, self.reference_logprobs)
+        shapes = {a.shape for a in arrays if a is not None}
         if len(shapes) != 1:
             raise ValueError(f"sample {self.group_id}/{self.sibling}: arrays of different shapes {shapes}")
 

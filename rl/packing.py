@@ -61,6 +61,7 @@ class MicroBatch:
     advantages: Float32Array  # [R, T]
     sampler_logprobs: Float32Array  # [R, T]
     weights: Float32Array  # [R, T] weight of the token's sample, zero where loss_mask is False
+    reference_logprobs: Float32Array | None = None  # [R, T] where a reference model scored the samples
 
     @property
     def num_positions(self) -> int:
@@ -107,8 +108,8 @@ def pack(
             wants one row as wide as the micro-batch.
 
     Raises:
-        ValueError: no loss token in the whole batch, a loss token without a prefix, or a sample longer than
-            `micro_batch_tokens`.
+        ValueError: no loss token in the whole batch, a loss token without a prefix, a sample longer than
+            `micro_batch_tokens`, or reference log-probabilities for some samples only.
     """
     flat = _Flat(samples)
     order = _longest_first(samples, flat)
@@ -225,6 +226,7 @@ class _Flat:
             self.loss_mask = np.concatenate([s.loss_mask for s in samples])
             self.advantages = np.concatenate([s.advantages for s in samples])
             self.sampler_logprobs = np.concatenate([s.sampler_logprobs for s in samples])
+        self.reference_logprobs = _reference(samples, self.names)
 
     def lay_out(self, rows: Rows, sample_weights: Float32Array) -> MicroBatch:
         """Fill the arrays of one micro-batch; no rows make a micro-batch of one padding position."""
@@ -253,7 +255,24 @@ class _Flat:
             advantages=_fill(shape, 0, to, self.advantages[target]),
             sampler_logprobs=_fill(shape, 0, to, self.sampler_logprobs[target]),
             weights=_fill(shape, 0, to, weights.astype(np.float32)),
+            reference_logprobs=None
+            if self.reference_logprobs is None
+            else _fill(shape, 0, to, self.reference_logprobs[target]),
         )
+
+
+def _reference(samples: Sequence[TrainingSample], names: tuple[str, ...]) -> Float32Array | None:
+    """All reference log-probabilities end to end: every sample has them, or none has."""
+    scored = [s.reference_logprobs for s in samples if s.reference_logprobs is not None]
+    if not scored:
+        return None
+    if len(scored) < len(samples):
+        without = [n for n, s in zip(names, samples, strict=True) if s.reference_logprobs is None]
+        raise ValueError(
+            f"{len(scored)} samples have reference log-probabilities, {len(without)} have none, such as {without[0]}; "
+            "the reference model must score all samples of a batch or none"
+        )
+    return np.concatenate(scored)
 
 
 def _fill(shape: tuple[int, int], empty: float, to: Int64Array, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

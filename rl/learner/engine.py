@@ -195,6 +195,10 @@ class LearnerEngine:
             mask=micro_batch.loss_mask,
             weights=micro_batch.weights,
             normalizer=normalizer,
+            segments=micro_batch.sequences,
+            num_sequences=micro_batch.num_sequences,
+            reference_logprobs=micro_batch.reference_logprobs,
+            entropies=entropies,
         )
         output = LOSSES[self._loss.type](self._loss, inputs)
         if not bool(torch.isfinite(output.loss)):

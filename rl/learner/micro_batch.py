@@ -25,7 +25,10 @@ class DeviceBatch:
     advantages: torch.Tensor  # float32
     sampler_logprobs: torch.Tensor  # float32
     weights: torch.Tensor  # float32
-    segments: torch.Tensor  # int32
+    segments: torch.Tensor  # int32, index of the sample in the batch, -1 at padding
+    sequences: torch.Tensor  # int32, index of the sample in this micro-batch, -1 where there is no loss token
+    num_sequences: int
+    reference_logprobs: torch.Tensor | None  # float32
 
     @property
     def tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -34,7 +37,8 @@ class DeviceBatch:
     def non_finite(self, learner_logprobs: torch.Tensor) -> list[int]:
         """Segments that hold a non-finite value at a loss token; all of them if the values are finite one by one."""
         finite = torch.ones_like(self.loss_mask)
-        for values in (learner_logprobs, self.advantages, self.sampler_logprobs, self.weights):
+        given = (self.advantages, self.sampler_logprobs, self.weights, self.reference_logprobs)
+        for values in (learner_logprobs, *(v for v in given if v is not None)):
             finite &= torch.isfinite(values)
         guilty: list[int] = self.segments[self.loss_mask & ~finite].unique().tolist()
         return guilty or list(self.segments[self.loss_mask].unique().tolist())
@@ -47,6 +51,10 @@ def to_device(micro_batch: MicroBatch, device: torch.device, *, varlen: bool) ->
         rows = array.reshape(1, -1) if varlen else array
         return torch.tensor(rows, dtype=dtype, device=device)
 
+    sequences = np.full_like(micro_batch.segments, PADDING)
+    names, numbers = np.unique(micro_batch.segments[micro_batch.loss_mask], return_inverse=True)
+    sequences[micro_batch.loss_mask] = numbers
+    reference = micro_batch.reference_logprobs
     segments = move(micro_batch.segments, torch.int32)
     position_ids = move(micro_batch.position_ids, torch.int64)
     if varlen:
@@ -65,6 +73,9 @@ def to_device(micro_batch: MicroBatch, device: torch.device, *, varlen: bool) ->
         sampler_logprobs=move(micro_batch.sampler_logprobs, torch.float32),
         weights=move(micro_batch.weights, torch.float32),
         segments=segments,
+        sequences=move(sequences, torch.int32),
+        num_sequences=names.size,
+        reference_logprobs=None if reference is None else move(reference, torch.float32),
     )
 
 

@@ -1,5 +1,6 @@
 """Packing: no loss token lost or doubled, padding bounded, order of arrival without effect, and the one shift."""
 
+import dataclasses
 import math
 from typing import Literal
 
@@ -135,6 +136,7 @@ def test_the_one_shift_by_hand() -> None:
         advantages=np.asarray([0, 0, 0.5, 0.25], np.float32),
         sampler_logprobs=np.asarray([0, 0, -1, -2], np.float32),
         policy=PolicySpan(start=0, end=0),
+        reference_logprobs=np.asarray([0, -9, -3, -4], np.float32),
     )
     batch = pack(
         [sample],
@@ -151,6 +153,7 @@ def test_the_one_shift_by_hand() -> None:
     assert m.advantages.tolist() == [[0, 0.5, 0.25]]
     assert m.sampler_logprobs.tolist() == [[0, -1, -2]]
     assert m.weights.tolist() == [[0, 0.5, 0.5]]
+    assert m.reference_logprobs is not None and m.reference_logprobs.tolist() == [[-9, -3, -4]]
     assert batch.steps[0].normalizer == 1.0
     assert batch.names == ("g/0",)
 
@@ -173,3 +176,13 @@ def test_a_sample_longer_than_a_micro_batch_is_refused() -> None:
 def test_a_first_token_cannot_be_a_loss_token() -> None:
     with pytest.raises(ValueError, match="no prefix to be predicted from"):
         packed(make([(5, 0)]), "buckets")
+
+
+def test_a_reference_scores_all_samples_or_none() -> None:
+    samples = make([(9, 2), (8, 2)])
+    assert all(m.reference_logprobs is None for m in all_micro_batches(packed(samples, "packed")))
+    scored = dataclasses.replace(samples[0], reference_logprobs=samples[0].sampler_logprobs)
+    with pytest.raises(ValueError, match=r"1 samples have reference log-probabilities, 1 have none, such as g0/1"):
+        packed([scored, samples[1]], "packed")
+    with pytest.raises(ValueError, match="arrays of different shapes"):
+        dataclasses.replace(samples[0], reference_logprobs=np.zeros(3, np.float32))

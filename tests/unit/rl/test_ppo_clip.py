@@ -32,6 +32,8 @@ def run(
         mask=masked,
         weights=torch.ones_like(anchor),
         normalizer=float(masked.sum()),
+        segments=torch.zeros_like(masked, dtype=torch.int32),
+        num_sequences=1,
     )
     return ppo_clip(PpoClip(**options), inputs), learner
 
@@ -97,6 +99,8 @@ def test_the_anchor_carries_no_gradient() -> None:
         mask=ones.bool(),
         weights=ones,
         normalizer=1.0,
+        segments=ones.int() - 1,
+        num_sequences=1,
     )
     ppo_clip(PpoClip(), inputs).loss.backward()
     assert anchor.grad is None and learner.grad is not None
@@ -131,6 +135,8 @@ def test_worked_aggregation(aggregation: Aggregation, expected: float, gradients
         mask=mask,
         weights=torch.tensor(weights)[:, None].expand(2, 4),
         normalizer=normalizer,
+        segments=torch.tensor([[0], [1]], dtype=torch.int32).expand(2, 4),
+        num_sequences=2,
     )
     loss = ppo_clip(PpoClip(), inputs).loss
     loss.backward()
