@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 TASK_VERIFIER = "task"
 
@@ -38,6 +38,18 @@ class ComponentConfig(_Section):
     weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Relative weight; weights are divided by their sum, so the reward stays in [0, 1]."""
 
+    settings: dict[str, JsonValue] = {}
+    """Settings of the named verifier; for those of verifiers that tasks name see `task_settings`."""
+
+    @model_validator(mode="after")
+    def _settings_have_an_owner(self) -> ComponentConfig:
+        if self.settings and self.verifier == TASK_VERIFIER:
+            raise ValueError(
+                "settings belong to one verifier: name it in `verifier`, or write them to "
+                "[rewards.task_settings.NAME] for the tasks that name it"
+            )
+        return self
+
 
 class RewardsConfig(_Section):
     """How a trajectory becomes a verdict."""
@@ -46,6 +58,9 @@ class RewardsConfig(_Section):
         "answer": ComponentConfig()
     }
     """Named terms of the reward; one term that cannot be judged leaves the whole trajectory unjudged."""
+
+    task_settings: dict[str, dict[str, JsonValue]] = {}
+    """Settings of the verifiers that tasks name, by the verifier's name."""
 
     sandbox: SandboxConfig = SandboxConfig()
     """Limits of the worker processes."""

@@ -11,12 +11,12 @@ from typing import Any
 
 from rewards.config import RewardsConfig
 from rewards.outcome import Sample, unjudged, unparseable
-from rewards.routing import Routing, answer_in_process
+from rewards.routing import Routing, answer_in_process, settings_key
 from rewards.sandbox import Reply, ReplyStatus, WorkerPool
 from rewards.verifier import traits_of
 from rollout.schema import Outcome, Status
 
-_CacheKey = tuple[str, str, str, str]
+_CacheKey = tuple[str, str, str, str, str]
 _MAX_PARTS = 64
 _DIED = (ReplyStatus.CRASH, ReplyStatus.MEMORY)
 
@@ -42,7 +42,7 @@ class Judge:
     async def judge(self, samples: Sequence[Sample]) -> list[Outcome]:
         """One verdict per sample, in order, within the configured deadline: the late are a TIMEOUT, the rest stand."""
         expires = time.monotonic() + self._deadline_s
-        asked: list[tuple[str, Sample]] = []  # every (target, sample) that some component of some sample needs
+        asked: list[tuple[str, Sample]] = []  # what some component of some sample needs
         plans: list[dict[str, int | Outcome]] = []
         for sample in samples:
             plan: dict[str, int | Outcome] = {}
@@ -51,7 +51,7 @@ class Judge:
                     plan[name] = question
                 else:
                     plan[name] = len(asked)
-                    asked.append((question, sample))
+                    asked.append(question)
             plans.append(plan)
         answers = await self._ask(asked, expires)
         return [
@@ -73,7 +73,7 @@ class Judge:
         reasons: list[str | None] = [None] * len(samples)
         for name, target in targets.items():
             indices = [index for index, sample in enumerate(samples) if name in self._routing.verifiers_of(sample)]
-            chosen = [samples[index] for index in indices]
+            chosen = [self._routing.with_settings(name, samples[index]) for index in indices]
             check = traits_of(target).reference_check
             outcomes = await (
                 self._sandboxed(check, chosen, math.inf)
@@ -164,7 +164,9 @@ class Judge:
         return outcomes
 
     async def _call(self, target: str, samples: Sequence[Sample], expires: float) -> list[Reply]:
-        return await self._pool.acall(target, samples, within_s=expires - time.monotonic())
+        longer = traits_of(target).max_seconds
+        seconds = max((longer(sample.settings) for sample in samples), default=None) if longer else None
+        return await self._pool.acall(target, samples, within_s=expires - time.monotonic(), max_seconds=seconds)
 
     async def _is_reference_fine(self, target: str, sample: Sample, expires: float) -> bool:
         """True when the verifier handles the reference by itself well: the same failure twice is then the answer's.
@@ -177,7 +179,7 @@ class Judge:
 
 
 def _key(target: str, sample: Sample) -> _CacheKey:
-    return target, sample.task_key, sample.reference, sample.answer
+    return target, sample.task_key, sample.reference, sample.answer, settings_key(sample)
 
 
 def _why_bad(name: str, outcome: Outcome) -> str:

@@ -16,6 +16,8 @@ UNJUDGEABLE_FINISHES = frozenset({Finish.PROMPT_TOO_LONG, Finish.ABORTED, Finish
 class Sample:
     """Immutable, picklable view of one attempt. `reference` and `meta` are the task's; texts are the policy's: hostile.
 
+    `settings` is what the recipe says to the verifier that is asked.
+
     `answer` is the text after the closing thinking mark, "" when there is none; `closed` says whether there was one.
     """
 
@@ -32,6 +34,7 @@ class Sample:
     sibling: int = 0
     skills: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, trajectory: Trajectory, job: Job) -> Sample:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
 
 from rewards.compose import compose
 from rewards.config import TASK_VERIFIER, RewardsConfig
@@ -15,16 +20,35 @@ class UnknownVerifierError(ValueError):
     """A verifier was named that is not registered."""
 
 
+class VerifierSettingsError(ValueError):
+    """A recipe's settings do not fit the verifier they are for."""
+
+
+class Question(NamedTuple):
+    """One verifier and the sample it is asked about, with its settings in it."""
+
+    target: str
+    sample: Sample
+
+
 class Routing:
     """The reward's components over the registered verifiers. `verifiers` maps a name to 'module:attribute'."""
 
     def __init__(self, config: RewardsConfig, verifiers: Mapping[str, str]) -> None:
-        """Raises UnknownVerifierError for a component that names no registered verifier."""
+        """Raises UnknownVerifierError for a component that names no registered verifier, VerifierSettingsError for
+        settings that it does not have."""
         self._components = {name: component.verifier for name, component in config.components.items()}
         self._weights = {name: component.weight for name, component in config.components.items()}
         self._verifiers = dict(verifiers)
         for name in set(self._components.values()) - {TASK_VERIFIER}:
             self.target(name)
+        self._settings = {name: component.settings for name, component in config.components.items()}
+        self._task_settings = config.task_settings
+        for where, verifier, settings in [
+            *((f"components.{n}.settings", c.verifier, c.settings) for n, c in config.components.items() if c.settings),
+            *((f"task_settings.{name}", name, settings) for name, settings in config.task_settings.items()),
+        ]:
+            check_settings(f"rewards.{where}", self.target(verifier), settings)
 
     def target(self, verifier: str) -> str:
         """'module:attribute' of a registered name."""
@@ -37,15 +61,26 @@ class Routing:
         """Names of the verifiers that judge this sample."""
         return {sample.verifier if name == TASK_VERIFIER else name for name in self._components.values()}
 
-    def questions(self, sample: Sample) -> dict[str, str | Outcome]:
-        """For each component the target to ask, or the outcome when there is nothing to ask."""
+    def with_settings(self, verifier: str, sample: Sample) -> Sample:
+        """The sample as `verifier` sees it: with its component's settings, or with those of the tasks that name it."""
+        for name, component in self._components.items():
+            if component == verifier and self._settings[name]:
+                return replace(sample, settings=self._settings[name])
+        settings = self._task_settings.get(verifier)
+        return replace(sample, settings=settings) if settings else sample
+
+    def questions(self, sample: Sample) -> dict[str, Question | Outcome]:
+        """For each component the verifier to ask, or the outcome when there is nothing to ask."""
         if sample.finish in UNJUDGEABLE_FINISHES:
             skipped = unjudged(Status.SKIPPED, f"not generated ({sample.finish})")
             return dict.fromkeys(self._components, skipped)
-        questions: dict[str, str | Outcome] = {}
+        questions: dict[str, Question | Outcome] = {}
         for name, verifier in self._components.items():
+            is_tasks = verifier == TASK_VERIFIER
+            settings = self._task_settings.get(sample.verifier, {}) if is_tasks else self._settings[name]
             try:
-                questions[name] = self.target(sample.verifier if verifier == TASK_VERIFIER else verifier)
+                target = self.target(sample.verifier if is_tasks else verifier)
+                questions[name] = Question(target, replace(sample, settings=settings) if settings else sample)
             except UnknownVerifierError as error:
                 questions[name] = unjudged(Status.CRASH, str(error))
         return questions
@@ -58,7 +93,7 @@ class Routing:
         """The verdict where bounded string work decides every component; None sends the sample to the service."""
         outcomes: dict[str, Outcome] = {}
         for name, question in self.questions(sample).items():
-            outcome = question if isinstance(question, Outcome) else answer_in_process(question, sample)
+            outcome = question if isinstance(question, Outcome) else answer_in_process(*question)
             if outcome is None:
                 return None
             outcomes[name] = outcome
@@ -69,3 +104,23 @@ def answer_in_process(target: str, sample: Sample) -> Outcome | None:
     """What a verifier that was granted it says outside the sandbox; None when it must go there."""
     in_process = traits_of(target).in_process
     return None if in_process is None else in_process(sample)
+
+
+def check_settings(where: str, target: str, settings: Mapping[str, Any]) -> None:
+    """Raise VerifierSettingsError unless the verifier has a schema that `settings` fit, or declares none."""
+    schema = traits_of(target).settings
+    if schema is None:
+        return
+    try:
+        schema.model_validate(settings)
+    except ValidationError as error:
+        mistakes = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+        known = ", ".join(schema.model_fields)
+        raise VerifierSettingsError(
+            f"{where} does not fit its verifier: {mistakes}; its settings are: {known}"
+        ) from None
+
+
+def settings_key(sample: Sample) -> str:
+    """Equal for equal settings, whatever their order."""
+    return json.dumps(sample.settings, sort_keys=True) if sample.settings else ""

@@ -194,12 +194,13 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Request:
     target: str
     payloads: list[bytes]
     answer: Future[list[Reply]]
     expires: float  # monotonic seconds
+    max_seconds: float
     load_only: bool = False
 
 
@@ -235,29 +236,35 @@ class WorkerPool:
 
     # -------------------------------------------------------------------------------------------- for callers
 
-    def submit(self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf) -> list[Future[list[Reply]]]:
+    def submit(
+        self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf, max_seconds: float | None = None
+    ) -> list[Future[list[Reply]]]:
         """Queue the payloads, spread over the workers. The futures' results, joined, are one reply per payload.
 
         What is not answered `within_s` seconds from now, waiting included, gets a TIMEOUT reply, so no backlog builds
-        up.
+        up. `max_seconds` for one payload is the pool's own unless given.
         """
         encoded = [pickle.dumps(payload) for payload in payloads]
         size = min(_MAX_CHUNK, -(-len(encoded) // len(self._threads)) or 1)
         expires = time.monotonic() + within_s
-        return [self._put(target, encoded[at : at + size], expires) for at in range(0, len(encoded), size)]
+        seconds = self._max_seconds if max_seconds is None else max_seconds
+        return [self._put(target, encoded[at : at + size], expires, seconds) for at in range(0, len(encoded), size)]
 
     def call(self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf) -> list[Reply]:
         """Replies in payload order. Blocks; for threads."""
         return [reply for future in self.submit(target, payloads, within_s=within_s) for reply in future.result()]
 
-    async def acall(self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf) -> list[Reply]:
+    async def acall(
+        self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf, max_seconds: float | None = None
+    ) -> list[Reply]:
         """Replies in payload order, for coroutines."""
-        futures = [asyncio.wrap_future(future) for future in self.submit(target, payloads, within_s=within_s)]
+        submitted = self.submit(target, payloads, within_s=within_s, max_seconds=max_seconds)
+        futures = [asyncio.wrap_future(future) for future in submitted]
         return [reply for chunk in await asyncio.gather(*futures) for reply in chunk]
 
     def load(self, target: str) -> None:
         """Prove that `target` can be imported inside a worker. Raises SandboxLoadError with the reason."""
-        (reply,) = self._put(target, [], math.inf, load_only=True).result()
+        (reply,) = self._put(target, [], math.inf, self._max_seconds, load_only=True).result()
         if reply.status is not ReplyStatus.OK:
             raise SandboxLoadError(f"{target!r} cannot be loaded in a worker: {reply.detail}")
 
@@ -285,9 +292,9 @@ class WorkerPool:
             thread.join()
 
     def _put(
-        self, target: str, payloads: list[bytes], expires: float, *, load_only: bool = False
+        self, target: str, payloads: list[bytes], expires: float, max_seconds: float, *, load_only: bool = False
     ) -> Future[list[Reply]]:
-        request = _Request(target=target, payloads=payloads, answer=Future(), expires=expires, load_only=load_only)
+        request = _Request(target, payloads, Future(), expires, max_seconds, load_only)
         with self._lock:
             if self._closed:
                 raise PoolClosedError("the worker pool is closed")
@@ -323,7 +330,7 @@ class WorkerPool:
                     self._exchange(process, request, replies)
             except _LateError:
                 self._count("timeouts")
-                replies.append(Reply(status=ReplyStatus.TIMEOUT, detail=f"over {self._max_seconds:g} s"))
+                replies.append(Reply(status=ReplyStatus.TIMEOUT, detail=f"over {request.max_seconds:g} s"))
             except (_BrokenWorkerError, OSError) as error:
                 self._count("crashes")
                 replies.append(Reply(status=ReplyStatus.CRASH, detail=str(error)))
@@ -340,10 +347,10 @@ class WorkerPool:
         """Append replies for the payloads not yet answered, up to one that asks for a fresh worker."""
         first = len(replies)
         number = self._count("calls", len(request.payloads) - first)
-        deadline = time.monotonic() + self._max_seconds
-        process.send(("call", number, request.target, request.payloads[first:], self._max_seconds), deadline)
+        deadline = time.monotonic() + request.max_seconds
+        process.send(("call", number, request.target, request.payloads[first:], request.max_seconds), deadline)
         for index in range(len(request.payloads) - first):
-            reply = process.receive(number, index, min(time.monotonic() + self._max_seconds, request.expires))
+            reply = process.receive(number, index, min(time.monotonic() + request.max_seconds, request.expires))
             replies.append(reply)
             if reply.status is ReplyStatus.MEMORY:
                 return

@@ -15,6 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
 
 from rewards.answer_text import judge_numbers
 from rewards.exact_answer import verify as verify_exact
@@ -40,10 +43,16 @@ class Traits:
     """Bounded pure string work that may run in the judge itself; None from it leaves the sample to the sandbox."""
 
     reads_only_answer: bool = False
-    """Deterministic in (reference, answer, meta of the task), so a verdict may be reused."""
+    """Deterministic in (reference, answer, meta of the task, settings), so a verdict may be reused."""
 
     reference_check: str | None = None
     """Target that judges the reference alone, where giving it as the answer would prove nothing."""
+
+    settings: type[BaseModel] | None = None
+    """Schema of its settings, checked before a run starts; None checks nothing."""
+
+    max_seconds: Callable[[Mapping[str, Any]], float] | None = None
+    """Wall seconds that one sample may take under these settings, where `rewards.sandbox.max_seconds` is too short."""
 
     blames_answer: bool = False
     """Its running time depends on the texts only: if the reference alone is fine, exhaustion is the answer's fault."""

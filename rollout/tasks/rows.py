@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -73,7 +74,8 @@ def _message(where: str, turn: Any) -> Message:
 
 
 def _answer(where: str, cell: Any, source: FilesSource | HuggingFaceSource) -> str:
-    text = "" if cell is None else str(cell).strip()
+    # An object, such as the tests of a program, reaches its verifier as JSON.
+    text = json.dumps(cell) if isinstance(cell, dict | list) else "" if cell is None else str(cell).strip()
     if not text:
         raise ValueError(
             f"{where}: a task must have an answer, column {source.columns.answer!r} is empty; remove or fill the row"

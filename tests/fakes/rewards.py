@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from rollout.schema import (
     Outcome,
     PolicySpan,
     Sampling,
+    Status,
     Task,
     TokenBudget,
     Trajectory,
@@ -148,3 +150,8 @@ def forge(payload: int) -> None:
 def spawn_child(seconds: float) -> int:
     """Start a process of one's own and tell its number, so that a test can look for it later."""
     return subprocess.Popen(["sleep", str(seconds)]).pid
+
+
+def repeat_settings(sample: Sample) -> Outcome:
+    """Says which settings it was given."""
+    return Outcome(status=Status.JUDGED, score=1.0, reason=json.dumps(sample.settings, sort_keys=True))

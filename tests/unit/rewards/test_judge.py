@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from rewards import verifier
 from rewards.config import ComponentConfig, RewardsConfig, SandboxConfig
 from rewards.judge import Judge
 from rewards.outcome import Sample, samples_of
-from rewards.routing import Routing, UnknownVerifierError
+from rewards.routing import Routing, UnknownVerifierError, VerifierSettingsError
 from rewards.sandbox import SandboxLoadError
-from rewards.verifier import BUILT_IN_VERIFIERS
+from rewards.verifier import BUILT_IN_VERIFIERS, Traits
 from rollout.schema import Finish, Status
 from tests.fakes.rewards import group, sample, task
 
@@ -150,3 +151,44 @@ def test_a_sample_is_a_picklable_view_without_arrays() -> None:
     assert (second.answer, second.closed, second.sibling) == ("", False, 1)
     assert pickle.loads(pickle.dumps(first)) == first
     assert replace(first, answer="7").with_reference_as_answer().answer == "7"
+
+
+async def test_each_component_asks_its_verifier_with_its_own_settings() -> None:
+    told = "tests.fakes.rewards:repeat_settings"
+    config = RewardsConfig.model_validate(
+        {
+            "components": {
+                "a": {"verifier": "told", "settings": {"n": 1}},
+                "b": {"verifier": "told", "settings": {"n": 2}},
+                "c": {},
+            },
+            "task_settings": {"told": {"n": 3}},
+            "sandbox": SANDBOX,
+        }
+    )
+    judge = Judge(config, {"told": told})
+    try:
+        (outcome,) = await judge.judge([sample("7", verifier="told")])
+        assert outcome.reason == 'a: {"n": 1}; b: {"n": 2}; c: {"n": 3}'
+    finally:
+        judge.close()
+
+
+async def test_a_verifier_may_be_given_more_time_than_the_sandbox_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    traits = Traits(max_seconds=lambda settings: settings["seconds"])
+    monkeypatch.setattr(verifier, "TRAITS", {VERIFIERS["act"]: traits})
+    settings = {"seconds": 0.2}
+    config = RewardsConfig.model_validate({"components": {"a": {"verifier": "act", "settings": settings}}})
+    judge = Judge(config, VERIFIERS)
+    try:
+        (outcome,) = await judge.judge([sample("hang")])
+        assert outcome.reason == "a: the verifier took over 0.2 s"
+    finally:
+        judge.close()
+
+
+def test_settings_that_a_verifier_does_not_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifier, "TRAITS", {VERIFIERS["act"]: Traits(settings=SandboxConfig)})
+    config = RewardsConfig.model_validate({"task_settings": {"act": {"num_worker": 2}}})
+    with pytest.raises(VerifierSettingsError, match=r"task_settings.act .*num_worker: .*its settings are: num_workers"):
+        Routing(config, VERIFIERS)

@@ -24,3 +24,8 @@ def test_the_default_is_the_tasks_own_verifier() -> None:
 def test_what_cannot_work_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         RewardsConfig.model_validate(settings)
+
+
+def test_settings_need_a_verifier_of_their_own() -> None:
+    with pytest.raises(ValidationError, match="settings belong to one verifier"):
+        RewardsConfig.model_validate({"components": {"a": {"settings": {"threshold": 1}}}})
