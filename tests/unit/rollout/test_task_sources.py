@@ -71,6 +71,13 @@ def test_patterns_limits_and_templates(tmp_path: Path) -> None:
     assert len(load_files(source.model_copy(update={"limit": 1}))) == 1
 
 
+def test_an_object_as_answer_reaches_the_verifier_as_json(tmp_path: Path) -> None:
+    tests = {"inputs": ["1\n"], "outputs": ["yes"]}
+    path = write(tmp_path / "tasks.jsonl", [{"prompt": "?", "answer": tests}])
+    (task,) = load_files(FilesSource(paths=(path,), verifier="code"))
+    assert json.loads(task.answer) == tests
+
+
 def test_messages_skills_and_split_keys_come_from_columns(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     path = write(tmp_path / "t.jsonl", [{"prompt": turns, "answer": 3, "tags": ["a", "b"], "family": 9}])
