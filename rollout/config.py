@@ -174,6 +174,21 @@ class HuggingFaceSource(_TableSource):
     """Split to read."""
 
 
+class SolutionConfig(_Settings):
+    """Worked solutions that come with the tasks, cut to a length per effort: the material of a cold start."""
+
+    field: Text
+    """Entry of a task's metadata that holds the solution as text, such as answer_cot of gsm_symbolic."""
+    mark: Text = "####"
+    """What stands between the steps and the final answer in that text."""
+    efforts: Annotated[dict[Text, Literal["whole", "calculations", "nothing"]], Field(min_length=1)] = {
+        "high": "whole",
+        "medium": "calculations",
+        "low": "nothing",
+    }
+    """How much of the steps each effort is shown: all, the calculations alone, or none."""
+
+
 class ReasoningGymSource(_Settings):
     """Tasks from a reasoning-gym family, judged by the family's own scorer."""
 
@@ -186,6 +201,9 @@ class ReasoningGymSource(_Settings):
     """Settings of the family, such as min_terms."""
     system: str = ""
     """System message put before every prompt; empty for none."""
+    solutions: SolutionConfig | None = None
+    """Where the family's worked solutions are, for families that write them; without it there is no cold start. Items
+    whose solution does not arrive at their answer are left out."""
 
 
 class ProceduralSource(_Settings):

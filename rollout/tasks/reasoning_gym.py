@@ -12,6 +12,7 @@ import numpy as np
 
 from rollout.config import ReasoningGymSource
 from rollout.schema import Message, Task, task_key
+from rollout.tasks.worked_solution import demonstrations, metadata_solution
 
 VERIFIER = "reasoning_gym"
 
@@ -32,7 +33,8 @@ def load_reasoning_gym(source: ReasoningGymSource, *, seed: int) -> list[Task]:
         items = create_dataset(source.family, seed=seed, size=source.num_tasks, **source.params)
     except (TypeError, ValueError, AssertionError) as error:
         raise ValueError(f"reasoning-gym family {source.family!r} refuses params {source.params}: {error}") from error
-    return [_task(items[index], source) for index in range(source.num_tasks)]
+    tasks = [_task(items[index], source) for index in range(source.num_tasks)]
+    return [task for task in tasks if source.solutions is None or task.meta["demonstrations"] is not None]
 
 
 def _task(item: dict[str, Any], source: ReasoningGymSource) -> Task:
@@ -40,6 +42,10 @@ def _task(item: dict[str, Any], source: ReasoningGymSource) -> Task:
     prompt = (Message(role="system", content=source.system), question) if source.system else (question,)
     # Some families accept many answers and name none; their scorers read the metadata alone.
     answer = "" if item["answer"] is None else str(item["answer"])
+    meta = {"family": source.family, "metadata": _plain(item["metadata"])}
+    if source.solutions is not None:
+        solution = metadata_solution(source.solutions, meta["metadata"], source.family)
+        meta["demonstrations"] = demonstrations(source.solutions, solution, answer)
     return Task(
         key=task_key(prompt, answer),
         prompt=prompt,
@@ -47,7 +53,7 @@ def _task(item: dict[str, Any], source: ReasoningGymSource) -> Task:
         verifier=VERIFIER,
         source=f"reasoning_gym:{source.family}",
         skills=(source.family,),
-        meta={"family": source.family, "metadata": _plain(item["metadata"])},
+        meta=meta,
     )
 
 
