@@ -117,6 +117,22 @@ class Columns(_Settings):
     """Column whose equal values must stay on one side of the train and held-out split; None uses the content."""
 
 
+class SolutionConfig(_Settings):
+    """Worked solutions that come with the tasks, cut to a length per effort: the material of a cold start."""
+
+    field: Text
+    """What holds the solution as text: a column of the rows, or an entry of a reasoning-gym item's metadata, such as
+    answer_cot of gsm_symbolic."""
+    mark: Text = "####"
+    """What stands between the steps and the final answer in that text."""
+    efforts: Annotated[dict[Text, Literal["whole", "calculations", "nothing"]], Field(min_length=1)] = {
+        "high": "whole",
+        "medium": "calculations",
+        "low": "nothing",
+    }
+    """How much of the steps each effort is shown: all, the calculations alone, or none."""
+
+
 class _TableSource(_Settings):
     """What files and data sets have in common: rows with columns."""
 
@@ -130,8 +146,11 @@ class _TableSource(_Settings):
     """Text of the user message, with {prompt} where the question goes."""
     answer_pattern: str | None = None
     """Regular expression whose first group is the answer inside the answer column, such as '####\\s*(.+)' for GSM8K."""
+    solutions: SolutionConfig | None = None
+    """Where the rows' worked solutions are; without it there is no cold start. Rows whose solution does not arrive at
+    their answer are left out."""
     limit: PositiveInt | None = None
-    """Most rows read; None reads all."""
+    """Most tasks taken; None takes all."""
 
     @field_validator("prompt_template")
     @classmethod
@@ -172,21 +191,6 @@ class HuggingFaceSource(_TableSource):
     """Configuration of the data set; None for its only or default one."""
     split: Text = "train"
     """Split to read."""
-
-
-class SolutionConfig(_Settings):
-    """Worked solutions that come with the tasks, cut to a length per effort: the material of a cold start."""
-
-    field: Text
-    """Entry of a task's metadata that holds the solution as text, such as answer_cot of gsm_symbolic."""
-    mark: Text = "####"
-    """What stands between the steps and the final answer in that text."""
-    efforts: Annotated[dict[Text, Literal["whole", "calculations", "nothing"]], Field(min_length=1)] = {
-        "high": "whole",
-        "medium": "calculations",
-        "low": "nothing",
-    }
-    """How much of the steps each effort is shown: all, the calculations alone, or none."""
 
 
 class ReasoningGymSource(_Settings):

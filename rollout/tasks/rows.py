@@ -9,6 +9,7 @@ from typing import Any
 
 from rollout.config import FilesSource, HuggingFaceSource
 from rollout.schema import Message, Task, task_key
+from rollout.tasks.worked_solution import demonstrations
 
 Row = Mapping[str, Any]
 Numbered = tuple[str, Row]  # where the row stands, for messages, and the row
@@ -21,17 +22,25 @@ def tasks_from_rows(rows: Iterable[Numbered], source: FilesSource | HuggingFaceS
     for where, row in rows:
         if source.limit is not None and len(tasks) == source.limit:
             break
-        tasks.append(_task(where, row, source, label))
+        task = _task(where, row, source, label)
+        if task is not None:
+            tasks.append(task)
     return tasks
 
 
-def _task(where: str, row: Row, source: FilesSource | HuggingFaceSource, label: str) -> Task:
+def _task(where: str, row: Row, source: FilesSource | HuggingFaceSource, label: str) -> Task | None:
+    """The row as a task, or None if its worked solution does not arrive at its answer."""
     columns = source.columns
     prompt = _prompt(where, _cell(where, row, columns.prompt), source)
     answer = _answer(where, _cell(where, row, columns.answer), source)
     meta = {name: _cell(where, row, name) for name in columns.meta}
     if columns.split_key is not None:
         meta["split_key"] = str(_cell(where, row, columns.split_key))
+    if source.solutions is not None:
+        solution = str(_cell(where, row, source.solutions.field))
+        meta["demonstrations"] = demonstrations(source.solutions, solution, answer)
+        if meta["demonstrations"] is None:
+            return None
     return Task(
         key=task_key(prompt, answer),
         prompt=prompt,

@@ -16,6 +16,8 @@ from rollout.config import SolutionConfig
 
 _CALCULATION = re.compile(r"[$(]*\d[\d.,%$\s\u00d7x*+\-\u2212/\u00f7()]*=[ \t]*\$?-?\d[\d,]*(?:\.\d+)?")
 
+_ANNOTATION = re.compile(r"<<[^<>]*>>")  # GSM8K's notes for a calculator, "<<25+14=39>>", which no answer should copy
+
 
 def demonstrations(config: SolutionConfig, solution: str, answer: str) -> dict[str, dict[str, str]] | None:
     """`Task.meta["demonstrations"]` from the text of a solution, or None if it does not arrive at `answer`.
@@ -24,7 +26,7 @@ def demonstrations(config: SolutionConfig, solution: str, answer: str) -> dict[s
         solution: the steps, then `config.mark`, then the final answer.
         answer: the task's reference; a solution that ends otherwise would teach a wrong answer.
     """
-    steps, mark, final = solution.rpartition(config.mark)
+    steps, mark, final = _ANNOTATION.sub("", solution).rpartition(config.mark)
     if not mark or _plain(final) != _plain(answer):
         return None
     thinking = {"whole": steps.strip(), "calculations": "\n".join(calculations(steps)), "nothing": ""}

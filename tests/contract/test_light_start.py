@@ -1,9 +1,9 @@
 """What must be quick or light: `ponder --help`, and a driver process without torch."""
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,13 +17,12 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_answers_in_half_a_second() -> None:
-    seconds = []
-    for _ in range(3):  # the best of three: another process on the machine is not what is measured
-        started = time.perf_counter()
-        done = run(str(PONDER), "--help")
-        seconds.append(time.perf_counter() - started)
-        assert done.returncode == 0
-    assert min(seconds) < 0.5
+    # Processor time, which is all that help needs: another process on the machine is not what is measured.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = run(str(PONDER), "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.5
     for command in ("doctor", "train", "sft", "eval", "report", "show", "fetch", "rewards"):
         assert command in done.stdout
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from rollout.config import ReasoningGymSource, SolutionConfig
+from rollout.config import FilesSource, ReasoningGymSource, SolutionConfig
+from rollout.tasks.files import load_files
 from rollout.tasks.reasoning_gym import load_reasoning_gym
 from rollout.tasks.worked_solution import calculations, demonstrations
 
@@ -59,3 +63,24 @@ def test_a_family_without_solutions_is_refused() -> None:
     source = ReasoningGymSource(family="chain_sum", num_tasks=2, solutions=SolutionConfig(field="answer_cot"))
     with pytest.raises(ValueError, match=r"solutions\.field must name a text in the metadata of 'chain_sum'"):
         load_reasoning_gym(source, seed=5)
+
+
+def test_rows_of_a_file_carry_demonstrations(tmp_path: Path) -> None:
+    rows = [
+        {"question": "25 and 14?", "answer": "It is 25 + 14 = <<25+14=39>>39.\n#### 39"},
+        {"question": "no way to 7?", "answer": "I guess.\n####"},
+    ]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    settings = {"paths": [str(path)], "answer_pattern": r"####\s*(.*)", "columns": {"prompt": "question"}}
+    (task,) = load_files(FilesSource.model_validate({**settings, "solutions": {"field": "answer"}, "limit": 1}))
+    assert task.answer == "39"
+    assert task.meta["demonstrations"]["high"]["thinking"] == "\nIt is 25 + 14 = 39.\n"
+
+
+def test_a_row_whose_solution_ends_elsewhere_is_left_out(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}?", "answer": "3", "solution": f"1 + 2 = 3\n#### {n}"} for n in (2, 3)]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    (task,) = load_files(FilesSource.model_validate({"paths": [str(path)], "solutions": {"field": "solution"}}))
+    assert task.prompt[0].content == "3?"
