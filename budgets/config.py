@@ -84,7 +84,19 @@ class ThinkDialConfig(_Settings):
         return self
 
 
-ShapingConfig = Annotated[NoShapingConfig | ThinkDialConfig, Field(discriminator="type")]
+class OverlongConfig(_Settings):
+    """DAPO's penalty on answers that come close to their limit."""
+
+    type: Literal["overlong"] = "overlong"
+    buffer_tokens: PositiveInt
+    """Tokens before the limit over which the penalty grows from 0 to `factor`."""
+    max_tokens: PositiveInt | None = None
+    """The limit on all tokens after the prompt; None takes the thinking and answer limits of the effort together."""
+    factor: Annotated[float, Field(gt=0)] = 1.0
+    """Largest penalty."""
+
+
+ShapingConfig = Annotated[NoShapingConfig | ThinkDialConfig | OverlongConfig, Field(discriminator="type")]
 
 
 class CeilingsConfig(_Settings):
@@ -125,7 +137,19 @@ class BudgetsConfig(_Settings):
             missing = sorted(set(self.efforts) - set(self.shaping.alpha))
             if missing:
                 raise ValueError(f"shaping.alpha needs every effort, {missing} missing; add each with its weight or 0")
+        if isinstance(self.shaping, OverlongConfig):
+            self._require_room(self.shaping)
         return self
+
+    def _require_room(self, shaping: OverlongConfig) -> None:
+        for name, effort in self.efforts.items():
+            limit = shaping.max_tokens or (effort.max_thinking_tokens or 0) + effort.max_answer_tokens
+            if shaping.buffer_tokens >= limit:
+                raise ValueError(
+                    f"shaping.buffer_tokens = {shaping.buffer_tokens} must be less than the limit it stands before, "
+                    f"which is {limit} for effort {name!r}: every answer would be penalized. Lower buffer_tokens, or "
+                    "raise shaping.max_tokens or the effort's limits"
+                )
 
     def _require_known(self, what: str, names: dict[str, float]) -> None:
         unknown = sorted(set(names) - set(self.efforts))

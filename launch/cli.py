@@ -154,7 +154,7 @@ def show(
     effort: Annotated[str | None, typer.Option(help="Only this effort.")] = None,
     outcome: Annotated[str | None, typer.Option(help="Only these: right, wrong, or a status such as timeout.")] = None,
     step: Annotated[int | None, typer.Option(help="Only this training step.")] = None,
-    fate: Annotated[str | None, typer.Option(help="Only these: trained, dropped or evaluated.")] = None,
+    fate: Annotated[str | None, typer.Option(help="Only these: trained, dropped, baseline or evaluated.")] = None,
     task: Annotated[str | None, typer.Option(help="Only the task with this key, or a key's beginning.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Print so many attempts instead of paging.")] = None,
 ) -> None:

@@ -14,7 +14,8 @@ from budgets.config import BudgetsConfig
 from prm.config import ExactPrmConfig, NoPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
-from rl.config import BufferConfig, DrGrpoCredit, EvaluateConfig, GrpoCredit, LoopConfig, SamplingConfig
+from rl.config import BufferConfig, EvaluateConfig, LoopConfig, SamplingConfig
+from rl.credit.config import CreditConfig, GdpoCredit, GrpoCredit
 from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
 from rl.losses.config import LossConfig, PpoClip
 from rollout.config import FormatConfig, RolloutConfig, TasksConfig
@@ -67,7 +68,7 @@ class PluginSection(BaseModel):
     """Settings that the plugin is called with."""
 
 
-CreditSection = Annotated[GrpoCredit | DrGrpoCredit | PluginSection, Field(discriminator="type")]
+CreditSection = Annotated[CreditConfig | PluginSection, Field(discriminator="type")]
 PrmSection = Annotated[NoPrmConfig | ExactPrmConfig | PluginSection, Field(discriminator="type")]
 ModelConfig = Annotated[PathModel | ScratchModel, Field(discriminator="type")]
 
@@ -149,6 +150,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
         _groups_have_a_signal(self)
+        _signal_is_not_dropped(self)
         _sequences_fit(self)
         _efforts_are_known(self)
         _process_credit_has_scores(self)
@@ -198,11 +200,17 @@ class RunConfig(BaseModel):
 
 def _groups_have_a_signal(config: RunConfig) -> None:
     size = config.rollout.group_size
-    if size < 2:
+    compares = not isinstance(config.credit, PluginSection) and config.credit.compares_siblings
+    if compares and size < 2:
         raise ValueError(
             f"credit.type = {config.credit.type!r} compares the siblings of a group, so rollout.group_size must be "
             f"at least "
             f"2, got {size}; 8 is usual"
+        )
+    if compares and config.sampling.min_judged < 2:
+        raise ValueError(
+            f"credit.type = {config.credit.type!r} compares the siblings of a group, so sampling.min_judged must be at "
+            f"least 2, got {config.sampling.min_judged}"
         )
     if config.sampling.min_judged > size:
         raise ValueError(
@@ -213,6 +221,16 @@ def _groups_have_a_signal(config: RunConfig) -> None:
     if config.rollout.temperature == 0:
         raise ValueError(
             "rollout.temperature = 0 makes all siblings of a group equal, so no group has a signal; 1.0 is usual"
+        )
+
+
+def _signal_is_not_dropped(config: RunConfig) -> None:
+    if isinstance(config.credit, PluginSection) or not config.credit.needs_equal_rewards:
+        return
+    if config.sampling.judge_on != "off":
+        raise ValueError(
+            f"credit.type = {config.credit.type!r} also learns from groups whose answers are all right or all wrong, "
+            f"and sampling.judge_on = {config.sampling.judge_on!r} drops them; set sampling.judge_on = 'off'"
         )
 
 
@@ -243,13 +261,10 @@ def _efforts_are_known(config: RunConfig) -> None:
 
 
 def _process_credit_has_scores(config: RunConfig) -> None:
-    if isinstance(config.credit, PluginSection) or config.credit.process is None:
+    if isinstance(config.credit, PluginSection) or not config.credit.reads_steps or config.prm.type != "none":
         return
-    if config.prm.type == "none":
-        raise ValueError(
-            f"credit.process (weight {config.credit.process.weight}) needs step scores, and prm.type is 'none'; set "
-            f"prm.type = 'exact', or leave credit.process out"
-        )
+    name = "credit.weights.process" if isinstance(config.credit, GdpoCredit) else "credit.process"
+    raise ValueError(f"{name} needs step scores, and prm.type is 'none'; set prm.type = 'exact', or leave {name} out")
 
 
 def _enough_is_held_out(config: RunConfig) -> None:

@@ -1,8 +1,8 @@
-"""Settings of the training loop: buffer, sampling, credit, evaluation and the loop itself."""
+"""Settings of the training loop: buffer, sampling, evaluation and the loop itself."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -26,7 +26,7 @@ class SamplingConfig(BaseModel):
     judge_on: Literal["outcome", "final_reward", "off"] = "outcome"
     """What must vary in a group that trains: right against wrong, the reward with its shaping terms, or nothing."""
 
-    min_judged: int = Field(default=2, ge=2)
+    min_judged: PositiveInt = 2
     """Judged siblings below which a group is dropped; a group baseline needs at least two."""
 
     on_drop: Literal["shrink", "replace"] = "shrink"
@@ -43,51 +43,6 @@ class SamplingConfig(BaseModel):
                 f"got on_drop = {self.on_drop!r} and max_refills = {self.max_refills}"
             )
         return self
-
-
-class ProcessCredit(BaseModel):
-    """The step term that is added to the outcome advantage, token by token."""
-
-    model_config = _SETTINGS
-
-    weight: float = Field(gt=0, le=1)
-    """Advantage per unit of step score above the group's mean step score; at most 1, so that the outcome leads."""
-
-    cap: PositiveFloat = 0.5
-    """Largest absolute value of the step term, in units of advantage."""
-
-    on_all_wrong: bool = False
-    """Also apply the term to groups without a single right answer, where it would be the only signal."""
-
-
-class GrpoCredit(BaseModel):
-    """Group-relative advantage divided by the group's standard deviation."""
-
-    model_config = _SETTINGS
-
-    type: Literal["grpo"] = "grpo"
-    """Selects this rule."""
-
-    epsilon: PositiveFloat = 1e-6
-    """Added to the standard deviation, so that a group without variance divides by something."""
-
-    process: ProcessCredit | None = None
-    """Step term, or none for outcome credit alone."""
-
-
-class DrGrpoCredit(BaseModel):
-    """Group-relative advantage without the division by the standard deviation."""
-
-    model_config = _SETTINGS
-
-    type: Literal["dr_grpo"] = "dr_grpo"
-    """Selects this rule."""
-
-    process: ProcessCredit | None = None
-    """Step term, or none for outcome credit alone."""
-
-
-CreditConfig = Annotated[GrpoCredit | DrGrpoCredit, Field(discriminator="type")]
 
 
 class EvaluateConfig(BaseModel):

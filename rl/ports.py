@@ -53,13 +53,18 @@ class Shaper(Protocol):
 
 
 class Credit(Protocol):
-    """Map from a scored group to per-token advantages. Pure."""
+    """Map from the scored groups of one batch to per-token advantages. Pure.
+
+    The batch is seen whole because some estimators scale by it; baselines stay inside a group, which is one task under
+    one effort. `needs_greedy_baseline` asks for `ScoredGroup.greedy`.
+    """
 
     name: str
+    needs_greedy_baseline: bool
 
-    def __call__(self, scored: ScoredGroup) -> tuple[Float32Array | None, ...]:
-        """One [L] array per sibling, zero at unsampled tokens; None for an unjudged sibling, which is not trained
-        on."""
+    def __call__(self, groups: Sequence[ScoredGroup]) -> Sequence[tuple[Float32Array | None, ...]]:
+        """Per group, one [L] array per sibling, zero at unsampled tokens; None for an unjudged sibling, which is not
+        trained on."""
         ...
 
 

@@ -23,13 +23,13 @@ import pyarrow.parquet as pq
 from rl.verdict import final_rewards
 from rollout.schema import Float32Array, ScoredGroup
 
-FateName = Literal["trained", "dropped", "evaluated"]
+FateName = Literal["trained", "dropped", "evaluated", "baseline"]
 
 SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
         ("fate", pa.string()),
-        ("reason", pa.string()),  # why dropped; decoding mode of an evaluation
+        ("reason", pa.string()),  # why dropped; decoding mode of an evaluation; group that a baseline belongs to
         ("group_id", pa.string()),
         ("task_key", pa.string()),
         ("source", pa.string()),
@@ -75,7 +75,8 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
-    """What became of a group: trained at `step`, or dropped from it for `reason`, or evaluated in mode `reason`."""
+    """What became of a group: trained at `step`, or dropped from it for `reason`, or evaluated in mode `reason`; or it
+    was the greedy baseline of group `reason`."""
 
     name: FateName
     step: int
@@ -123,7 +124,7 @@ class Recorder:
                 f"{path} exists: a step is recorded once. Resume the run, which sets later files aside, or use a new "
                 "directory"
             )
-        rows = [row for settled in groups for row in _rows(settled)]
+        rows = [row for settled in groups for row in (*_rows(settled), *_baseline_rows(settled))]
         partial = path.with_suffix(".parquet.tmp")
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
         os.replace(partial, path)
@@ -132,6 +133,13 @@ class Recorder:
 def _step_of(path: Path) -> int:
     match = re.fullmatch(r"(?:step|eval)-(\d+)\.parquet(?:\.tmp)?", path.name)
     return int(match[1]) if match else -1
+
+
+def _baseline_rows(settled: Settled) -> Iterator[dict[str, Any]]:
+    """The row of the greedy attempt that the group was compared with, if there was one."""
+    if settled.scored.greedy is not None:
+        fate = Fate(name="baseline", step=settled.fate.step, reason=settled.scored.group.job.group_id)
+        yield from _rows(Settled(scored=settled.scored.greedy, fate=fate))
 
 
 def _rows(settled: Settled) -> Iterator[dict[str, Any]]:

@@ -99,7 +99,8 @@ def iter_groups(
 ) -> Iterator[RecordedGroup]:
     """Recorded groups in the order of training; every filter that is given must match.
 
-    `fate` is "trained", "dropped" or "evaluated"; `evaluations` reads the evaluation files instead of the step files.
+    `fate` is "trained", "dropped", "baseline" or "evaluated"; `evaluations` reads the evaluation files instead of the
+    step files.
     """
     wanted = {"effort": effort, "fate": fate, "task_key": task_key}
     filters = [(name, "==", value) for name, value in wanted.items() if value is not None] or None
@@ -112,7 +113,8 @@ def ledger(directory: Path) -> list[LedgerEntry]:
     """Every consumed task in the order in which the run settled it."""
     entries: list[LedgerEntry] = []
     for _, path in _files(directory, "step"):
-        rows = pq.read_table(path, columns=_LEDGER_COLUMNS, filters=[("sibling", "==", 0)]).to_pylist()
+        consumed = [("sibling", "==", 0), ("fate", "!=", "baseline")]
+        rows = pq.read_table(path, columns=_LEDGER_COLUMNS, filters=consumed).to_pylist()
         entries.extend(LedgerEntry(**{name: row[name] for name in _LEDGER_COLUMNS[:-1]}) for row in rows)
     return entries
 

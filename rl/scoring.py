@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 
 from rl.run import Run
-from rollout.schema import Float32Array, Group, Job, Outcome, ScoredGroup, StepScores
+from rollout.schema import Float32Array, Group, Job, Outcome, Purpose, ScoredGroup, StepScores
 
 
 async def scored_group(run: Run, job: Job) -> ScoredGroup:
+    """One job with verdicts and step scores, and beside it the greedy attempt where credit asks for one."""
+    if not run.credit.needs_greedy_baseline:
+        return await _scored(run, job)
+    async with asyncio.TaskGroup() as both:
+        siblings = both.create_task(_scored(run, job))
+        greedy = both.create_task(_scored(run, greedy_job(job)))
+    return replace(siblings.result(), greedy=greedy.result())
+
+
+def greedy_job(job: Job) -> Job:
+    """The same task under the same budget, once and without chance."""
+    return replace(
+        job,
+        group_id=f"{job.group_id}-greedy",
+        num_siblings=1,
+        sampling=replace(job.sampling, temperature=0.0),
+        purpose=Purpose.BASELINE,
+    )
+
+
+async def _scored(run: Run, job: Job) -> ScoredGroup:
     """Generate, then judge and score the steps side by side, then add the shaping terms."""
     owner = f"roll of group {job.group_id}"
     with run.clock.phase("generate"):
@@ -29,7 +51,7 @@ async def _judge(run: Run, owner: str, group: Group) -> tuple[Outcome, ...]:
 
 
 async def _score_steps(run: Run, owner: str, group: Group) -> tuple[StepScores | None, ...]:
-    if run.step_scorer is None:
+    if run.step_scorer is None or group.job.purpose is Purpose.BASELINE:  # a baseline's steps are read by nobody
         return (None,) * len(group.trajectories)
     with run.clock.phase("score_steps"):
         return await run.waits.outside(owner, "the step scorer", run.step_scorer.score(group))

@@ -23,7 +23,16 @@ def judged(scored: ScoredGroup) -> BoolArray:
 
 
 def final_rewards(scored: ScoredGroup) -> npt.NDArray[np.float64]:
-    """[G] outcome score plus every shaping term, NaN where unjudged.
+    """[G] outcome score plus every shaping term and the sum of the token rewards, NaN where unjudged."""
+    rewards = sequence_rewards(scored)
+    if not scored.token_rewards:
+        return rewards
+    paid: npt.NDArray[np.float64] = np.asarray([v.sum(dtype=np.float64) for v in scored.token_rewards])
+    return np.add(rewards, paid, dtype=np.float64)
+
+
+def sequence_rewards(scored: ScoredGroup) -> npt.NDArray[np.float64]:
+    """[G] outcome score plus every shaping term, without what is paid at single tokens; NaN where unjudged.
 
     Raises ValueError when a shaping term is not finite on a judged trajectory: NaN would silently unjudge it.
     """

@@ -114,9 +114,11 @@ class Sampling:
 
 
 class Purpose(enum.StrEnum):
-    """Why a job is run. Only TRAIN jobs hold buffer slots and reach the learner."""
+    """Why a job is run. Only TRAIN jobs hold buffer slots and reach the learner; a BASELINE job is the greedy attempt
+    that one of them is compared with."""
 
     TRAIN = "train"
+    BASELINE = "baseline"
     EVAL = "eval"
     LABEL = "label"
 
@@ -338,12 +340,18 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoredGroup:
-    """A group with its verdicts. `shaped` holds one [G] float32 array per shaping term, added to the outcome score."""
+    """A group with its verdicts. `shaped` holds one [G] float32 array per shaping term, added to the outcome score.
+
+    `token_rewards` holds rewards that belong to a token, such as a KL penalty: one [L] float32 array per sibling, or
+    nothing at all. `greedy` is the group of one greedy attempt at the same job, where an estimator asks for it.
+    """
 
     group: Group
     outcomes: tuple[Outcome, ...]  # [G]
     steps: tuple[StepScores | None, ...]  # [G]; None: no step scorer, or it failed on this trajectory
     shaped: Mapping[str, Float32Array] = field(default_factory=dict)
+    token_rewards: tuple[Float32Array, ...] = ()  # [G] of [L], or empty
+    greedy: ScoredGroup | None = None
 
     def __post_init__(self) -> None:
         size = self.group.job.num_siblings
@@ -353,6 +361,10 @@ class ScoredGroup:
             )
         for name, values in self.shaped.items():
             _checked(f"shaped[{name!r}]", values, np.float32, size)
+        if self.token_rewards and len(self.token_rewards) != size:
+            raise ValueError(f"expected token rewards of {size} siblings or none, got {len(self.token_rewards)}")
+        for trajectory, rewards in zip(self.group.trajectories, self.token_rewards, strict=False):
+            _checked("token_rewards", rewards, np.float32, len(trajectory.token_ids))
 
     @property
     def outcome_scores(self) -> Float32Array:

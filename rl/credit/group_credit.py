@@ -1,36 +1,40 @@
-"""Outcome advantage per sibling, plus the step term where one is configured, spread over the sampled tokens."""
+"""One advantage per sibling, plus the step term where one is configured, spread over the sampled tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from rl.config import CreditConfig, ProcessCredit
-from rl.credit.dr_grpo import dr_grpo_advantages
-from rl.credit.grpo import grpo_advantages
+from rl.credit.config import ProcessCredit
 from rl.credit.process import step_terms
-from rl.verdict import final_rewards, is_correct, judged
+from rl.verdict import is_correct, judged
 from rollout.schema import Float32Array, ScoredGroup
 
-AdvantageRule = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+Advantages = tuple[Float32Array | None, ...]
+BatchRule = Callable[[Sequence[ScoredGroup]], Sequence[npt.NDArray[np.float64]]]
+"""Groups of a batch to [G] advantages each, NaN where a sibling is not to be trained on."""
 
 
 class GroupCredit:
-    """Implements `rl.ports.Credit`."""
+    """Implements `rl.ports.Credit` for estimators that give an answer one number."""
 
-    def __init__(self, name: str, rule: AdvantageRule, process: ProcessCredit | None) -> None:
+    def __init__(
+        self, name: str, rule: BatchRule, process: ProcessCredit | None = None, *, needs_greedy_baseline: bool = False
+    ) -> None:
         self.name = name
+        self.needs_greedy_baseline = needs_greedy_baseline
         self._rule = rule
         self._process = process
 
-    def __call__(self, scored: ScoredGroup) -> tuple[Float32Array | None, ...]:
-        outcome = self._rule(final_rewards(scored))
-        terms = self._step_terms(scored)
+    def __call__(self, groups: Sequence[ScoredGroup]) -> list[Advantages]:
+        per_sibling = self._rule(groups)
+        return [self._spread(scored, values) for scored, values in zip(groups, per_sibling, strict=True)]
+
+    def _spread(self, scored: ScoredGroup, values: npt.NDArray[np.float64]) -> Advantages:
         advantages: list[Float32Array | None] = []
-        for trajectory, value, term in zip(scored.group.trajectories, outcome, terms, strict=True):
+        for trajectory, value, term in zip(scored.group.trajectories, values, self._step_terms(scored), strict=True):
             if np.isnan(value):
                 advantages.append(None)
             else:
@@ -44,10 +48,3 @@ class GroupCredit:
             return [np.zeros(length, dtype=np.float32) for length in lengths]
         steps = [s if is_judged else None for s, is_judged in zip(scored.steps, judged(scored), strict=True)]
         return step_terms(steps, lengths, weight=self._process.weight, cap=self._process.cap)
-
-
-def build_credit(config: CreditConfig) -> GroupCredit:
-    """The credit rule that `config` describes."""
-    if config.type == "grpo":
-        return GroupCredit(config.type, partial(grpo_advantages, epsilon=config.epsilon), config.process)
-    return GroupCredit(config.type, dr_grpo_advantages, config.process)

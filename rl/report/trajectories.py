@@ -72,7 +72,7 @@ class Filter:
     effort: str | None = None
     outcome: str | None = None  # "right", "wrong" or a status
     step: int | None = None
-    fate: str | None = None  # "trained", "dropped" or "evaluated"
+    fate: str | None = None  # "trained", "dropped", "baseline" or "evaluated"
     task: str | None = None  # a task key or its beginning
 
     def admits(self, attempt: Attempt) -> bool:

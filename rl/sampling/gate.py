@@ -26,13 +26,16 @@ SMALLEST_SPREAD = 1e-6
 
 
 class SignalGate:
-    """Implements `rl.ports.Gate`."""
+    """Implements `rl.ports.Gate`. A greedy attempt that was asked for as the baseline must be judged, whatever the
+    rule."""
 
     def __init__(self, config: SamplingConfig) -> None:
         self._config = config
         self._reasons: Counter[str] = Counter()  # over the run; "" counts admitted groups
 
     def reject(self, scored: ScoredGroup) -> str | None:
+        if scored.greedy is not None and is_correct(scored.greedy.outcomes[0]) is None:
+            return "baseline_unjudged"
         verdicts = [v for v in map(is_correct, scored.outcomes) if v is not None]
         if len(verdicts) < self._config.min_judged:
             return "too_few_judged"

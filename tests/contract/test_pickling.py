@@ -79,6 +79,13 @@ VALUES = [
     OUTCOME,
     GROUP,
     ScoredGroup(group=GROUP, outcomes=(OUTCOME,), steps=(STEPS,), shaped={"length": np.zeros(1, dtype=np.float32)}),
+    ScoredGroup(
+        group=GROUP,
+        outcomes=(OUTCOME,),
+        steps=(None,),
+        token_rewards=(np.zeros(3, dtype=np.float32),),
+        greedy=ScoredGroup(group=GROUP, outcomes=(OUTCOME,), steps=(None,)),
+    ),
     METRIC,
     SAMPLE,
     TrainingBatch(step=1, version=0, samples=(SAMPLE,), num_groups=1),

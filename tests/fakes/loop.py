@@ -18,8 +18,9 @@ import numpy as np
 
 from rl.batch import StepResult, TrainingBatch
 from rl.checkpoint import Checkpointer
-from rl.config import BufferConfig, DrGrpoCredit, EvaluateConfig, LoopConfig, SamplingConfig
-from rl.credit.group_credit import build_credit
+from rl.config import BufferConfig, EvaluateConfig, LoopConfig, SamplingConfig
+from rl.credit.build import build_credit
+from rl.credit.config import CreditConfig, DrGrpoCredit
 from rl.evaluate import EvalResult, Evaluator
 from rl.jobs import JobSource
 from rl.metrics import MetricsWriter
@@ -301,6 +302,7 @@ def make_world(
     num_tasks: int = 100,
     sampling: SamplingConfig | None = None,
     evaluate: EvaluateConfig | None = None,
+    credit: CreditConfig | None = None,
     seed: int = 0,
     **loop: Any,
 ) -> World:
@@ -327,7 +329,7 @@ def make_world(
         step_scorer=None,
         shapers=(),
         gate=SignalGate(sampling),
-        credit=build_credit(DrGrpoCredit()),
+        credit=build_credit(credit or DrGrpoCredit()),
         learner=learner,
         sync=engines,
         recorder=Recorder(directory / "groups"),

@@ -6,7 +6,7 @@ import asyncio
 import math
 import signal
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,16 @@ def test_feed_and_pack_name_themselves(tmp_path: Path, monkeypatch: pytest.Monke
 
     class Faulty:
         name = "faulty"
+        needs_greedy_baseline = False
 
         def __init__(self, sampled: float, prompt: float) -> None:
             self.values = sampled, prompt
 
-        def __call__(self, scored: ScoredGroup) -> tuple[Float32Array | None, ...]:
-            trajectories = scored.group.trajectories
-            return tuple(np.where(t.sampled, *self.values).astype(np.float32) for t in trajectories)
+        def __call__(self, groups: Sequence[ScoredGroup]) -> list[tuple[Float32Array | None, ...]]:
+            return [
+                tuple(np.where(t.sampled, *self.values).astype(np.float32) for t in scored.group.trajectories)
+                for scored in groups
+            ]
 
     for name, credit in {"nan": Faulty(math.nan, 0.0), "prompt": Faulty(1.0, 1.0)}.items():
         pack = make_world(tmp_path / name)

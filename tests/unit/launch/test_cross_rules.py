@@ -25,8 +25,17 @@ QUICKSTART = RECIPES / "quickstart.toml"
         (["sft.mix.ultra=0.5"], r"sft\.mix names unknown efforts \['ultra'\]; budgets\.efforts has \['high', 'low'"),
         (
             ["prm.type=none", "credit.type=grpo", "credit.process={ weight = 0.2 }"],
-            r"credit\.process \(weight 0\.2\) needs step scores, and prm\.type is 'none'; set prm\.type = 'exact'",
+            r"credit\.process needs step scores, and prm\.type is 'none'; set prm\.type = 'exact'",
         ),
+        (
+            ["prm.type=none", "credit.type=gdpo", "credit.weights={ outcome = 1.0, process = 0.3 }"],
+            r"credit\.weights\.process needs step scores",
+        ),
+        (
+            ["credit.type=w_reinforce"],
+            r"'w_reinforce' also learns from groups .*judge_on = 'outcome' drops them; set sampling\.judge_on = 'off'",
+        ),
+        (["sampling.min_judged=1"], r"sampling\.min_judged must be at least 2, got 1"),
         (["evaluate.num_tasks=100000"], r"evaluate\.num_tasks = 100000 is more than tasks\.held_out\.num_tasks"),
         (["model.num_heads=8"], r"128 / 8 = 16, and the engine's attention has kernels for head sizes 32, 64"),
         (["budgets.efforts.high.instruction='<huge>'"], r"instruction = '<huge>' has characters .* add them to"),
@@ -37,6 +46,13 @@ QUICKSTART = RECIPES / "quickstart.toml"
 def test_an_impossible_combination_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         recipe.load(QUICKSTART, overrides)
+
+
+@pytest.mark.parametrize("credit", ["w_reinforce", "reinforce_pp", "remax"])
+def test_an_estimator_without_siblings_may_have_one(credit: str) -> None:
+    alone = [f"credit.type={credit}", "rollout.group_size=1", "sampling.min_judged=1"]
+    config = recipe.load(QUICKSTART, [*alone, "sampling.judge_on=off"])
+    assert config.rollout.group_size == 1
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl.config import DrGrpoCredit, GrpoCredit, ProcessCredit
+from rl.credit.build import build_credit
+from rl.credit.config import CreditConfig, DrGrpoCredit, GrpoCredit, ProcessCredit
 from rl.credit.dr_grpo import dr_grpo_advantages
-from rl.credit.group_credit import build_credit
 from rl.credit.grpo import grpo_advantages
 from rl.credit.process import step_terms
-from rollout.schema import ScoredGroup, ScoreKind, StepScores, StepSpan
+from rollout.schema import Float32Array, ScoredGroup, ScoreKind, StepScores, StepSpan
 from tests.fakes.loop import PROMPT_LEN, make_scored
 
 NAN = float("nan")
@@ -78,13 +78,18 @@ def test_step_terms_refuse_mixed_kinds() -> None:
         step_terms([steps(0.9), steps(2.5, kind=ScoreKind.Q)], [4, 4], weight=0.5, cap=0.5)
 
 
+def credit_of(config: CreditConfig, scored: ScoredGroup) -> tuple[Float32Array | None, ...]:
+    (advantages,) = build_credit(config)([scored])
+    return advantages
+
+
 def scored_with_steps(scores: list[float | None]) -> ScoredGroup:
     return make_scored(scores, steps=[steps(1.0, 1.0), steps(1.0, 0.0), *[None] * (len(scores) - 2)])
 
 
 def test_credit_adds_both_terms_on_sampled_tokens_only() -> None:
-    credit = build_credit(DrGrpoCredit(process=ProcessCredit(weight=0.4, cap=0.5)))
-    right, wrong = credit(scored_with_steps([1.0, 0.0]))  # mean step score 0.75
+    config = DrGrpoCredit(process=ProcessCredit(weight=0.4, cap=0.5))
+    right, wrong = credit_of(config, scored_with_steps([1.0, 0.0]))  # mean step score 0.75
     np.testing.assert_allclose(right, [0, 0, 0.6, 0.6, 0.5, 0.5], atol=1e-6)
     np.testing.assert_allclose(wrong, [0, 0, -0.4, -0.8, -0.5, -0.5], atol=1e-6)
     assert right is not None and right.dtype == np.float32
@@ -92,24 +97,22 @@ def test_credit_adds_both_terms_on_sampled_tokens_only() -> None:
 
 def test_process_term_needs_a_right_answer_unless_asked() -> None:
     scored = scored_with_steps([0.0, 0.0])
-    silent = build_credit(GrpoCredit(process=ProcessCredit(weight=0.4)))(scored)
-    asked = build_credit(GrpoCredit(process=ProcessCredit(weight=0.4, on_all_wrong=True)))(scored)
+    silent = credit_of(GrpoCredit(process=ProcessCredit(weight=0.4)), scored)
+    asked = credit_of(GrpoCredit(process=ProcessCredit(weight=0.4, on_all_wrong=True)), scored)
     assert not np.any(silent)
     np.testing.assert_allclose(asked[1], [0, 0, 0.1, -0.3, 0, 0], atol=1e-6)
 
 
 def test_an_unjudged_sibling_gets_none_and_its_steps_leave_the_mean() -> None:
-    credit = build_credit(DrGrpoCredit(process=ProcessCredit(weight=0.4)))
     scored = make_scored([1.0, 0.0, None], steps=[steps(1.0), steps(0.0), steps(0.0)])
-    right, wrong, unjudged = credit(scored)
+    right, wrong, unjudged = credit_of(DrGrpoCredit(process=ProcessCredit(weight=0.4)), scored)
     assert unjudged is None
     np.testing.assert_allclose([right[2], wrong[2]], [0.7, -0.7], atol=1e-6)  # type: ignore[index]
 
 
 def test_shaping_terms_count_and_nan_is_refused() -> None:
-    credit = build_credit(DrGrpoCredit())
     shaped = make_scored([1.0, 0.0], shaped={"length": [0.0, 0.5]})
-    right, wrong = credit(shaped)
+    right, wrong = credit_of(DrGrpoCredit(), shaped)
     np.testing.assert_allclose([right[2], wrong[2]], [0.25, -0.25])  # type: ignore[index]
     with pytest.raises(ValueError, match="shaping term 'length' must be finite"):
-        credit(make_scored([1.0, 0.0], shaped={"length": [0.0, NAN]}))
+        credit_of(DrGrpoCredit(), make_scored([1.0, 0.0], shaped={"length": [0.0, NAN]}))

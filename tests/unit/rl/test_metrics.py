@@ -85,7 +85,7 @@ def test_phases_measure_the_union_of_their_calls() -> None:
 
 def test_the_driver_process_loads_no_heavy_library() -> None:
     program = (
-        "import sys, tempfile, pathlib, rl.driver, rl.credit.group_credit, rl.sampling.gate, rl.record_reader\n"
+        "import sys, tempfile, pathlib, rl.driver, rl.credit.build, rl.sampling.gate, rl.record_reader\n"
         "from rl.metrics import MetricsWriter; from rollout.schema import Metric\n"
         "w = MetricsWriter(pathlib.Path(tempfile.mkdtemp())); w.write(1, [Metric(name='a', value=1)]); w.close()\n"
         "heavy = {'torch', 'ray', 'vllm', 'deepspeed', 'transformers', 'trl', 'tensorflow'} & set(sys.modules)\n"
