@@ -54,6 +54,7 @@ def examine(directory: Path) -> list[Check]:
         lambda: check_import("torch", "import torch; print(torch.__version__)"),
         lambda: check_import("vllm", "import vllm; print(vllm.__version__)"),
         lambda: check_import("deepspeed", "import deepspeed; print(deepspeed.__version__)"),
+        check_program_isolation,
         check_ray,
     ]
     return [check() for check in checks]
@@ -167,6 +168,17 @@ def check_import(name: str, program: str) -> Check:
     else:
         remedy = "bash launch/quickstart.sh installs the lock again"
     return Check(name=name, level="failed", found=found[:160], remedy=remedy)
+
+
+def check_program_isolation() -> Check:
+    """What would keep programs in that are run as a reward, tried with a real one."""
+    from rewards.code.runner import Isolation, probe
+
+    isolation, refused = probe()
+    if isolation is Isolation.NAMESPACES:
+        return Check(name="program isolation", level="ok", found="namespaces and limits")
+    remedy = "needed for code rewards only: allow user namespaces (docs/code_rewards.md)"
+    return Check(name="program isolation", level="warning", found=f"{isolation or 'none'} ({refused})", remedy=remedy)
 
 
 def check_ray() -> Check:

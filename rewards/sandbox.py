@@ -250,9 +250,12 @@ class WorkerPool:
         seconds = self._max_seconds if max_seconds is None else max_seconds
         return [self._put(target, encoded[at : at + size], expires, seconds) for at in range(0, len(encoded), size)]
 
-    def call(self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf) -> list[Reply]:
+    def call(
+        self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf, max_seconds: float | None = None
+    ) -> list[Reply]:
         """Replies in payload order. Blocks; for threads."""
-        return [reply for future in self.submit(target, payloads, within_s=within_s) for reply in future.result()]
+        submitted = self.submit(target, payloads, within_s=within_s, max_seconds=max_seconds)
+        return [reply for future in submitted for reply in future.result()]
 
     async def acall(
         self, target: str, payloads: Sequence[Any], *, within_s: float = math.inf, max_seconds: float | None = None

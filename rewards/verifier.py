@@ -23,12 +23,14 @@ from rewards.answer_text import judge_numbers
 from rewards.exact_answer import verify as verify_exact
 from rewards.format import verify as verify_format
 from rewards.outcome import Sample
+from rewards.settings import CodeSettings, code_seconds
 from rollout.schema import Outcome
 
 Verifier = Callable[[Sample], Outcome]
 
 BUILT_IN_VERIFIERS: Mapping[str, str] = {
     "math": "rewards.math_answer:verify",
+    "code": "rewards.code.verify:verify",
     "exact": "rewards.exact_answer:verify",
     "format": "rewards.format:verify",
     "reasoning_gym": "rewards.reasoning_gym_scorer:verify",
@@ -67,6 +69,11 @@ TRAITS: Mapping[str, Traits] = {
         reads_only_answer=True,
         reference_check="rewards.math_answer:check_reference",
         blames_answer=True,
+    ),
+    BUILT_IN_VERIFIERS["code"]: Traits(
+        reference_check="rewards.code.verify:check_reference",
+        settings=CodeSettings,
+        max_seconds=lambda settings: code_seconds(CodeSettings.model_validate(settings)),
     ),
     BUILT_IN_VERIFIERS["exact"]: Traits(in_process=verify_exact, reads_only_answer=True),
     BUILT_IN_VERIFIERS["format"]: Traits(in_process=verify_format),
