@@ -43,6 +43,13 @@ class Served:
         rows = np.arange(len(ids) - 1)
         return np.concatenate([[0.0], table.numpy()[rows, ids[1:]]]).astype(np.float32)
 
+    def distribution(self, ids: np.ndarray) -> Float32Array:
+        """[V] probability of every token after `ids`."""
+        import torch
+
+        with torch.no_grad():
+            return self.model(torch.tensor([ids.tolist()])).logits[0, -1].float().softmax(-1).numpy()
+
     def move(self, scale: float) -> None:
         """Change every weight, the learner's step."""
         import torch
@@ -90,7 +97,7 @@ def job(prompt: str, *, cap: int | None = None, answer: int = 24, siblings: int 
 def ray_session() -> Iterator[None]:
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -139,6 +146,58 @@ async def test_parity_before_and_after_every_publish(served: Served) -> None:
         assert await served.pool.versions() == [served.version]
         ((after, *_),) = await served.pool.probe([ids])
         assert np.abs(after - before).max() > 100 * TOLERANCE  # the update is large enough to be seen
+
+
+@pytest.fixture
+def pair(ray_session: None, tmp_path: Path) -> Iterator[Served]:
+    """Two engines of one model in one pool."""
+    from transformers import AutoModelForCausalLM
+
+    path = build_tiny_model(tmp_path / "model", tied=False, seed=3)
+    model = AutoModelForCausalLM.from_pretrained(path)
+    config = CONFIG.model_copy(update={"num_engines": 2})
+    pool = start_engines(config, FormatConfig(prefill_thinking=True), str(path), log_dir=str(tmp_path / "logs"), seed=5)
+    yield Served(pool=pool, model=model)
+    pool.close()
+
+
+async def test_two_engines_are_one_sampler(pair: Served) -> None:
+    """Both get work and both take every publish; a seed gives the same answer on either, and without one each draws
+    from the model's own distribution, not from the other's numbers."""
+    jobs = [job(f"{n}+1=", answer=6, siblings=2, seed=n) for n in range(6) for _ in range(2)]
+    for _ in range(2):
+        groups = await asyncio.gather(*map(pair.pool.generate, jobs))
+        for one, other in zip(groups[::2], groups[1::2], strict=True):  # neighbors go to different engines
+            for a, b in zip(one.trajectories, other.trajectories, strict=True):
+                assert a.token_ids.tolist() == b.token_ids.tolist()
+                assert max(pair.worst(a), pair.worst(b)) < TOLERANCE
+                assert {a.policy.start, a.policy.end, b.policy.start, b.policy.end} == {pair.version}
+        pair.move(0.05)
+        await pair.publish()
+        assert await pair.pool.versions() == [pair.version] * 2
+        probes = await pair.pool.probe([groups[0].trajectories[0].token_ids])
+        expected = pair.logprobs(groups[0].trajectories[0].token_ids)
+        assert max(float(np.abs(probe - expected).max()) for (probe,) in probes) < TOLERANCE
+    assert [stats.num_groups for stats in await pair.pool.stats()] == [12, 12]
+
+    unseeded = [job("7+1=", answer=1, siblings=400) for _ in range(2)]
+    drawn = []
+    for group in await asyncio.gather(*map(pair.pool.generate, unseeded)):
+        first = group.trajectories[0]
+        drawn.append(np.array([t.token_ids[t.prompt_len] for t in group.trajectories]))
+        assert chi_square_excess(drawn[-1], pair.distribution(first.token_ids[: first.prompt_len])) < 5
+    assert (drawn[0] == drawn[1]).mean() < 0.9
+
+
+def chi_square_excess(tokens: np.ndarray, probabilities: np.ndarray) -> float:
+    """Standard deviations by which the chi-square statistic of the tokens exceeds its mean; rare tokens are pooled."""
+    counts, expected = np.bincount(tokens, minlength=probabilities.size), probabilities * tokens.size
+    is_common = expected >= 5
+    counts = np.append(counts[is_common], counts[~is_common].sum())
+    expected = np.append(expected[is_common], expected[~is_common].sum())
+    freedom = counts.size - 1
+    assert freedom >= 5, "the test needs a distribution with several likely tokens"
+    return float((((counts - expected) ** 2 / expected).sum() - freedom) / np.sqrt(2 * freedom))
 
 
 async def test_an_update_in_flight_splits_a_trajectory_at_one_token(served: Served) -> None:

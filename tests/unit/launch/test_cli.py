@@ -1,6 +1,10 @@
 """Errors of the command line: one line, an exit code that says whose fault it was, the traceback where it belongs."""
 
 import asyncio
+import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +96,17 @@ def test_a_doctor_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monkey
     assert pins.level == "failed"
     assert "(0.1 wanted); gone is missing (2.0 wanted)" in pins.found
     assert doctor.check_loopback().level == "ok"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_background_job_of_a_shell_can_be_stopped(number: signal.Signals) -> None:
+    """A shell starts one with SIGINT ignored; a program under nohup is such a job."""
+    program = (
+        "import sys, time, launch.cli as c; c.app = lambda **_: print('up', flush=True) or time.sleep(60); c.main()"
+    )
+    quiet = f"trap '' INT; exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}"
+    with subprocess.Popen(["sh", "-c", quiet], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "up\n"
+        job.send_signal(number)
+        assert job.wait(timeout=20) != 0
