@@ -23,7 +23,15 @@ from rewards.answer_text import judge_numbers
 from rewards.exact_answer import verify as verify_exact
 from rewards.format import verify as verify_format
 from rewards.outcome import Sample
-from rewards.settings import CodeSettings, code_seconds
+from rewards.settings import (
+    ChoiceSettings,
+    CodeSettings,
+    LanguageSettings,
+    RegularExpressionSettings,
+    RepetitionSettings,
+    TextSettings,
+    code_seconds,
+)
 from rollout.schema import Outcome
 
 Verifier = Callable[[Sample], Outcome]
@@ -31,6 +39,13 @@ Verifier = Callable[[Sample], Outcome]
 BUILT_IN_VERIFIERS: Mapping[str, str] = {
     "math": "rewards.math_answer:verify",
     "code": "rewards.code.verify:verify",
+    "choice": "rewards.choice:verify",
+    "text": "rewards.text:verify",
+    "json_schema": "rewards.json_schema:verify",
+    "regular_expression": "rewards.regular_expression:verify",
+    "instructions": "rewards.instructions.verify:verify",
+    "language": "rewards.language:verify",
+    "repetition": "rewards.repetition:verify",
     "exact": "rewards.exact_answer:verify",
     "format": "rewards.format:verify",
     "reasoning_gym": "rewards.reasoning_gym_scorer:verify",
@@ -75,6 +90,27 @@ TRAITS: Mapping[str, Traits] = {
         settings=CodeSettings,
         max_seconds=lambda settings: code_seconds(CodeSettings.model_validate(settings)),
     ),
+    BUILT_IN_VERIFIERS["choice"]: Traits(reads_only_answer=True, settings=ChoiceSettings),
+    BUILT_IN_VERIFIERS["text"]: Traits(
+        reads_only_answer=True, reference_check="rewards.text:check_reference", settings=TextSettings
+    ),
+    BUILT_IN_VERIFIERS["json_schema"]: Traits(
+        reads_only_answer=True, reference_check="rewards.json_schema:check_reference", blames_answer=True
+    ),
+    BUILT_IN_VERIFIERS["regular_expression"]: Traits(
+        reads_only_answer=True,
+        reference_check="rewards.regular_expression:check_reference",
+        settings=RegularExpressionSettings,
+        max_seconds=lambda settings: RegularExpressionSettings.model_validate(settings).max_seconds + 2.0,
+        blames_answer=True,
+    ),
+    BUILT_IN_VERIFIERS["instructions"]: Traits(
+        reads_only_answer=True, reference_check="rewards.instructions.verify:check_reference", blames_answer=True
+    ),
+    BUILT_IN_VERIFIERS["language"]: Traits(
+        reference_check="rewards.language:check_reference", settings=LanguageSettings
+    ),
+    BUILT_IN_VERIFIERS["repetition"]: Traits(settings=RepetitionSettings),
     BUILT_IN_VERIFIERS["exact"]: Traits(in_process=verify_exact, reads_only_answer=True),
     BUILT_IN_VERIFIERS["format"]: Traits(in_process=verify_format),
     BUILT_IN_VERIFIERS["reasoning_gym"]: Traits(

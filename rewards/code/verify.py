@@ -8,7 +8,6 @@ what a test expects.
 from __future__ import annotations
 
 import json
-import re
 import time
 from dataclasses import dataclass
 
@@ -16,12 +15,12 @@ from rewards.code import syscalls
 from rewards.code.cases import BadTestsError, Case, parse_cases
 from rewards.code.compare import is_same_output, is_same_value
 from rewards.code.runner import Bounds, End, Isolation, Jail, JailError, Run
+from rewards.fenced import last_block
 from rewards.outcome import Sample, judged, unjudged, unparseable
 from rewards.settings import CodeSettings
 from rollout.schema import Outcome, Status
 
 MAX_PROGRAM_CHARS = 65_536
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([\w+.#-]*)[^`]*")
 _LANGUAGES = frozenset({"", "python", "python3", "py", "py3"})
 
 
@@ -54,19 +53,8 @@ def check_reference(sample: Sample) -> Outcome:
 
 def find_program(answer: str) -> str | None:
     """Content of the last fenced block, if it is closed and its label is none or Python."""
-    program: str | None = None
-    fence, lines, label = "", list[str](), ""
-    for line in answer.splitlines():
-        mark = _FENCE.fullmatch(line)
-        if not fence:
-            if mark is not None:
-                fence, label, lines = mark[1], mark[2].casefold(), []
-        elif mark is not None and mark[1].startswith(fence) and not mark[2]:
-            program = "\n".join(lines) + "\n" if label in _LANGUAGES else None
-            fence = ""
-        else:
-            lines.append(line)
-    return None if fence or program is None or not program.strip() else program
+    block = last_block(answer)
+    return block.content if block is not None and block.label in _LANGUAGES and block.content.strip() else None
 
 
 @dataclass(slots=True)
