@@ -27,6 +27,7 @@ from rl.checkpoint import Checkpointer
 from rl.evaluate import Evaluator
 from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
+from rl.learner.reference_actor import ReferenceClient, start_reference
 from rl.ports import Credit, Generator, Judge, Shaper
 from rl.record import Recorder
 from rl.reporter import Reporter
@@ -52,6 +53,7 @@ class Services:
     learner: LearnerClient
     judge: JudgeClient
     scorer: MeteredScorer
+    reference: ReferenceClient | None
 
 
 def load_task_splits(config: RunConfig) -> TaskSplits:
@@ -97,12 +99,32 @@ async def start_services(
         seed=config.run.seed,
         total_steps=config.loop.num_steps,
     )
+    reference = _start_reference(config, directory, learner, model_dir)
     async with asyncio.timeout(config.cluster.start_deadline_s), asyncio.TaskGroup() as starts:
         starts.create_task(learner.ready())
+        if reference is not None:
+            starts.create_task(reference.ready())
         engines = starts.create_task(in_thread(start_engine_pool, config, directory, model_dir))
         judge = starts.create_task(in_thread(start_judge, config.rewards, verifiers))
         scorer = starts.create_task(in_thread(start_scorer, config))
-    return Services(engines=engines.result(), learner=learner, judge=judge.result(), scorer=scorer.result())
+    return Services(
+        engines=engines.result(), learner=learner, judge=judge.result(), scorer=scorer.result(), reference=reference
+    )
+
+
+def _start_reference(
+    config: RunConfig, directory: RunDirectory, learner: LearnerClient, model_dir: Path
+) -> ReferenceClient | None:
+    if config.reference is None:
+        return None
+    return start_reference(
+        config.reference,
+        config.learner,
+        learner,
+        str(model_dir),
+        temperature=config.rollout.temperature,
+        log_dir=str(directory.logs),
+    )
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
@@ -212,6 +234,8 @@ def build_run(
         checkpointer=Checkpointer(directory.checkpoints, keep=config.loop.keep_checkpoints),
         evaluator=build_evaluator(config, held_out=tasks.held_out, generator=meter, judge=meter, waits=waits),
         waits=waits,
+        reference=services.reference,
+        kl_in_reward=config.loss.reward_kl_coefficient,
     )
 
 

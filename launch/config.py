@@ -14,7 +14,7 @@ from budgets.config import BudgetsConfig
 from prm.config import ExactPrmConfig, NoPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
-from rl.config import BufferConfig, EvaluateConfig, LoopConfig, SamplingConfig
+from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig, SamplingConfig
 from rl.credit.config import CreditConfig, GdpoCredit, GrpoCredit
 from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
 from rl.losses.config import LossConfig, PpoClip
@@ -126,6 +126,9 @@ class RunConfig(BaseModel):
     loss: LossConfig = PpoClip()
     """The policy loss."""
 
+    reference: ReferenceConfig | None = None
+    """The frozen model of the loss's KL term; left out where the loss has none."""
+
     learner: LearnerConfig = LearnerConfig()
     """Optimizer, precision and processes of the learner."""
 
@@ -154,6 +157,9 @@ class RunConfig(BaseModel):
         _sequences_fit(self)
         _efforts_are_known(self)
         _process_credit_has_scores(self)
+        _reference_is_there_if_needed(self)
+        _kl_is_paid(self)
+        _loss_takes_the_credit(self)
         _enough_is_held_out(self)
         if isinstance(self.model, ScratchModel):
             _scratch_model_serves(self, self.model)
@@ -265,6 +271,40 @@ def _process_credit_has_scores(config: RunConfig) -> None:
         return
     name = "credit.weights.process" if isinstance(config.credit, GdpoCredit) else "credit.process"
     raise ValueError(f"{name} needs step scores, and prm.type is 'none'; set prm.type = 'exact', or leave {name} out")
+
+
+def _reference_is_there_if_needed(config: RunConfig) -> None:
+    if config.loss.needs_reference and config.reference is None:
+        raise ValueError(
+            "loss.kl compares the policy with a reference model, and there is no [reference] section; add one, empty "
+            "for the weights that training starts from, or leave loss.kl out"
+        )
+    if config.reference is not None and not config.loss.needs_reference:
+        raise ValueError(
+            f"[reference] (placement {config.reference.placement!r}) would load a model that nothing reads; give the "
+            "loss a kl term, or leave the section out"
+        )
+
+
+def _kl_is_paid(config: RunConfig) -> None:
+    if isinstance(config.credit, PluginSection) or config.loss.reward_kl_coefficient == 0:
+        return
+    if not config.credit.reads_final_reward:
+        raise ValueError(
+            f"loss.kl.placement = 'reward' adds to the final reward, which credit.type = {config.credit.type!r} does "
+            "not read; use placement 'loss', or another estimator"
+        )
+
+
+def _loss_takes_the_credit(config: RunConfig) -> None:
+    if isinstance(config.credit, PluginSection) or config.loss.takes_token_advantages:
+        return
+    if config.credit.gives_token_advantages(kl_in_reward=config.loss.reward_kl_coefficient > 0):
+        raise ValueError(
+            f"credit.type = {config.credit.type!r} as it is set gives each token an advantage of its own (a step term, "
+            f"a discount, or a KL penalty at its token), and loss.type = {config.loss.type!r} takes one a sequence; "
+            "use a token loss such as ppo_clip, or gspo with token = true, or leave that part of credit out"
+        )
 
 
 def _enough_is_held_out(config: RunConfig) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rl.batch import TrainingBatch, TrainingSample
 from rl.buffer import Slot
+from rl.credit.kl_penalty import kl_rewards
 from rl.ports import Credit
 from rl.record import Fate, Settled
 from rollout.schema import Float32Array, ScoredGroup, Trajectory
+
+ReferenceLogprobs = Mapping[str, Sequence[Float32Array]]
+"""Per group id, [L] reference log-probabilities of every sibling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,14 +32,28 @@ class Packed:
         return TrainingBatch(step=self.step, version=version, samples=self.samples, num_groups=self.num_slots)
 
 
-def assemble(credit: Credit, step: int, slots: Sequence[Slot]) -> Packed:
+def assemble(
+    credit: Credit,
+    step: int,
+    slots: Sequence[Slot],
+    *,
+    reference: ReferenceLogprobs | None = None,
+    kl_in_reward: float = 0.0,
+) -> Packed:
     """Give every group its fate and credit, which is computed over the admitted groups of all slots together.
+
+    Args:
+        reference: reference log-probabilities of all admitted groups, where there is a reference model.
+        kl_in_reward: coefficient of the KL penalty that joins the rewards before credit is given.
 
     Raises ValueError when credit is not finite or of the wrong shape.
     """
-    attempts = [pair for slot in slots for pair in zip(slot.attempts, slot.drop_reasons, strict=True)]
-    admitted = [scored for scored, reason in attempts if reason is None]
-    advantages = iter(_checked_credit(credit, admitted))
+    attempts = [
+        (_paid(scored, reference, kl_in_reward) if reason is None else scored, reason)
+        for slot in slots
+        for scored, reason in zip(slot.attempts, slot.drop_reasons, strict=True)
+    ]
+    advantages = iter(_checked_credit(credit, [scored for scored, reason in attempts if reason is None]))
     groups: list[Settled] = []
     samples: list[TrainingSample] = []
     for scored, reason in attempts:
@@ -43,7 +61,7 @@ def assemble(credit: Credit, step: int, slots: Sequence[Slot]) -> Packed:
             groups.append(Settled(scored=scored, fate=Fate(name="dropped", step=step, reason=reason)))
             continue
         values = next(advantages)
-        mine = _samples(scored, values)
+        mine = _samples(scored, values, reference)
         fate = Fate(name="trained", step=step)
         if not mine:
             fate, values = Fate(name="dropped", step=step, reason="no_loss_tokens"), ()
@@ -77,8 +95,26 @@ def _check(name: str, trajectory: Trajectory, values: Float32Array) -> None:
         )
 
 
-def _samples(scored: ScoredGroup, advantages: Sequence[Float32Array | None]) -> list[TrainingSample]:
+def _paid(scored: ScoredGroup, reference: ReferenceLogprobs | None, coefficient: float) -> ScoredGroup:
+    """The group with its KL penalty among the token rewards, where there is one."""
+    if coefficient == 0.0:
+        return scored
+    if reference is None:
+        raise ValueError(f"a KL penalty of {coefficient} in the reward needs a reference model, got none")
+    logprobs = reference[scored.group.job.group_id]
+    penalties = tuple(
+        kl_rewards(t.sampler_logprobs, values, t.sampled, coefficient=coefficient)
+        for t, values in zip(scored.group.trajectories, logprobs, strict=True)
+    )
+    return replace(scored, token_rewards=penalties)
+
+
+def _samples(
+    scored: ScoredGroup, advantages: Sequence[Float32Array | None], reference: ReferenceLogprobs | None
+) -> list[TrainingSample]:
     """Samples of the siblings that have credit and at least one sampled token."""
+    size = len(scored.group.trajectories)
+    logprobs = [None] * size if reference is None else reference[scored.group.job.group_id]
     return [
         TrainingSample(
             group_id=trajectory.group_id,
@@ -89,7 +125,8 @@ def _samples(scored: ScoredGroup, advantages: Sequence[Float32Array | None]) -> 
             advantages=values,
             sampler_logprobs=trajectory.sampler_logprobs,
             policy=trajectory.policy,
+            reference_logprobs=known,
         )
-        for trajectory, values in zip(scored.group.trajectories, advantages, strict=True)
+        for trajectory, values, known in zip(scored.group.trajectories, advantages, logprobs, strict=True)
         if values is not None and trajectory.sampled.any()
     ]

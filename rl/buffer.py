@@ -48,6 +48,11 @@ class Slot:
         self.attempts.append(scored)
         self.drop_reasons.append(drop_reason)
 
+    @property
+    def admitted(self) -> list[ScoredGroup]:
+        """The attempt that may train, if one may."""
+        return [s for s, reason in zip(self.attempts, self.drop_reasons, strict=True) if reason is None]
+
 
 class Buffer:
     """Counts slots; holds each from admission until it is released."""

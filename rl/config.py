@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
@@ -43,6 +43,24 @@ class SamplingConfig(BaseModel):
                 f"got on_drop = {self.on_drop!r} and max_refills = {self.max_refills}"
             )
         return self
+
+
+class ReferenceConfig(BaseModel):
+    """The frozen model that KL terms compare the policy with."""
+
+    model_config = _SETTINGS
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """Its model directory, of the policy's vocabulary; none takes the weights that training starts from."""
+
+    placement: Literal["actor", "learner"] = "actor"
+    """A process of its own, on a GPU if the learner is; or each learner rank, in CPU memory except while it scores."""
+
+    dtype: Literal["bfloat16", "float32"] = "float32"
+    """Precision of its weights and activations."""
+
+    sync_every: int = Field(default=0, ge=0)
+    """Steps after which it takes the learner's weights, again and again; 0 keeps it as it was."""
 
 
 class EvaluateConfig(BaseModel):

@@ -24,6 +24,7 @@ from rl.assembly import Packed, assemble
 from rl.batch import StepResult, TrainingBatch
 from rl.buffer import Slot
 from rl.ending import orderly_end, uninterrupted
+from rl.reference import follow, reference_metrics, score_slots
 from rl.resume import save_or_warn
 from rl.run import Run
 from rl.scoring import scored_group
@@ -66,7 +67,8 @@ async def pack(run: Run) -> None:
     for step in run.steps_left:
         with run.blame("pack", f"step {step}"):
             slots = await run.waits.inside("pack", f"the groups of step {step}", run.buffer.take())
-            packed = assemble(run.credit, step, slots)
+            reference = await score_slots(run, step, slots)
+            packed = assemble(run.credit, step, slots, reference=reference, kl_in_reward=run.kl_in_reward)
             await run.waits.inside("pack", "room in the batch queue", run.batches.put(packed))
 
 
@@ -86,11 +88,12 @@ async def learn(run: Run) -> None:
 async def train_step(run: Run, packed: Packed) -> None:
     """One batch, from update to record. A step whose groups were all dropped updates nothing and counts as drought."""
     batch, result = packed.batch(run.version), None
-    metrics = batch_metrics(batch, run.staleness(batch))
+    metrics = [*batch_metrics(batch, run.staleness(batch)), *reference_metrics(batch)]
     run.is_whole = False
     if batch.samples:
         result, published = await update(run, batch)
         metrics += [*result.metrics, *published]
+    await follow(run, packed.step)
     run.buffer.release(packed.num_slots)
     run.step = packed.step
     run.retire(packed.groups)

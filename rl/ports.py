@@ -10,7 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from rl.batch import StepResult, TrainingBatch
-from rollout.schema import Float32Array, Group, Job, Metric, Outcome, ScoredGroup, StepScores, Task, TokenBudget
+from rollout.schema import (
+    Float32Array,
+    Group,
+    Job,
+    Metric,
+    Outcome,
+    ScoredGroup,
+    StepScores,
+    Task,
+    TokenBudget,
+    Trajectory,
+)
 
 State = Mapping[str, Any]  # JSON-serializable: numbers, strings, lists, mappings
 
@@ -106,6 +117,26 @@ class Gate(Protocol):
     def load_state_dict(self, state: State) -> None: ...
 
     def metrics(self) -> list[Metric]: ...
+
+
+class Reference(Protocol):
+    """The frozen model that KL terms compare the policy with."""
+
+    async def score(self, trajectories: Sequence[Trajectory]) -> list[Float32Array]:
+        """[L] per trajectory: log-probability of each sampled token, after the sampling temperature; 0 elsewhere."""
+        ...
+
+    async def follow(self, step: int) -> bool:
+        """Take the learner's weights if that is due after `step`; True if it was."""
+        ...
+
+    def state_dict(self) -> State: ...
+
+    async def save(self, path: str) -> None:
+        """Write the weights below `path`, unless they are those that the run started with."""
+        ...
+
+    async def load(self, path: str, state: State) -> None: ...
 
 
 class Learner(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from rl import reference
 from rl.checkpoint import Checkpoint, CheckpointError
 from rl.ports import State
 from rl.run import Drought, Run
@@ -18,6 +19,7 @@ def driver_state(run: Run) -> State:
         "drought": {"length": run.drought.length, "reasons": dict(run.drought.reasons)},
         "gate": run.gate.state_dict(),
         "jobs": run.jobs.state_dict(),
+        "reference": reference.state_of(run),
     }
 
 
@@ -26,6 +28,7 @@ async def save(run: Run) -> None:
 
     async def save_learner(path: str) -> None:
         await run.waits.outside("learn", "the learner to save itself", run.learner.save(path))
+        await reference.save(run, path)
 
     await run.checkpointer.save(run.step, save_learner=save_learner, state=driver_state(run))
     run.saved_step = run.step
@@ -59,4 +62,5 @@ async def resume(run: Run) -> Checkpoint | None:
     await run.waits.outside(
         "resume", "the learner to load its checkpoint", run.learner.load(str(checkpoint.learner_path))
     )
+    await reference.restore(run, checkpoint.path, state["reference"])
     return checkpoint

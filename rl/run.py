@@ -18,7 +18,7 @@ from rl.evaluate import Evaluator
 from rl.jobs import JobSource
 from rl.metrics import MetricsWriter
 from rl.phases import PhaseClock
-from rl.ports import Credit, Gate, Generator, Judge, Learner, Shaper, StepScorer, WeightSync
+from rl.ports import Credit, Gate, Generator, Judge, Learner, Reference, Shaper, StepScorer, WeightSync
 from rl.record import Recorder, Settled
 from rl.reporter import Reporter
 from rl.waits import Waits
@@ -96,6 +96,8 @@ class Run:
     checkpointer: Checkpointer
     evaluator: Evaluator | None
     waits: Waits
+    reference: Reference | None = None
+    kl_in_reward: float = 0.0  # coefficient of the KL penalty that is paid as a reward
     closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
     clock: PhaseClock = field(default_factory=PhaseClock)
 

@@ -39,6 +39,10 @@ class _Estimator(_Settings):
         """Whether it needs step scores."""
         return False
 
+    def gives_token_advantages(self, *, kl_in_reward: bool) -> bool:
+        """Whether the tokens of one answer may have different advantages, which a sequence loss cannot take."""
+        return False
+
 
 class _WithProcess(_Estimator):
     process: ProcessCredit | None = None
@@ -46,6 +50,9 @@ class _WithProcess(_Estimator):
 
     @property
     def reads_steps(self) -> bool:
+        return self.process is not None
+
+    def gives_token_advantages(self, *, kl_in_reward: bool) -> bool:
         return self.process is not None
 
 
@@ -94,6 +101,9 @@ class ReinforcePlusPlusCredit(_Estimator):
 
     gamma: float = Field(default=1.0, gt=0, le=1)
     """Discount per sampled token."""
+
+    def gives_token_advantages(self, *, kl_in_reward: bool) -> bool:
+        return kl_in_reward or self.gamma < 1
 
 
 class ReinforceBaselineCredit(_WithProcess):

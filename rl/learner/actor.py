@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rl.batch import StepResult, TrainingBatch
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
 from rl.learner.errors import LearnerDiedError
+from rl.learner.process_log import write_output_to
+from rl.learner.reference_host import ReferenceHost
 from rl.learner.result import RankInfo, RankResult, combine
 from rl.packing import PackedBatch, pack
 from rollout.schema import Float32Array
 
 
-class LearnerRank:
+class LearnerRank(ReferenceHost):
     """One rank, in its own process. torch and DeepSpeed are imported there, when it starts."""
 
     def __init__(self, log_path: str) -> None:
-        # DeepSpeed, gloo and NCCL print from Python and from C: only the file descriptors catch both.
-        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(log, stream.fileno())
+        write_output_to(log_path)
 
     def meeting_point(self, *, is_local: bool) -> str:
         """An address with a free port on this machine, for the ranks to meet at."""
@@ -89,6 +84,11 @@ class LearnerClient:
         self._log_dir = log_dir
         self._config = config
         self._loss = loss
+
+    @property
+    def ranks(self) -> Sequence[Any]:
+        """Handles of the rank processes, which may also host a reference model."""
+        return self._ranks
 
     async def ready(self) -> RankInfo:
         """Wait until every rank has loaded the model; raises what a rank raised."""

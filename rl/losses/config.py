@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
@@ -46,6 +46,10 @@ class PpoClip(_Settings):
     """Largest ratio that still punishes a token with a negative advantage; None leaves that side unbounded."""
     aggregation: Aggregation = TokenMean()
     """How token losses are averaged over the optimizer step."""
+
+    reward_kl_coefficient: ClassVar[float] = 0.0
+    needs_reference: ClassVar[bool] = False
+    takes_token_advantages: ClassVar[bool] = True
 
 
 # One member today; further losses join as a union discriminated by `type`, each with its own file beside this one.

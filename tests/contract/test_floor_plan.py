@@ -18,7 +18,14 @@ ALL_PYTHON = sorted(SOURCES + [p for d in ("tests", "benchmarks", "examples") fo
 # library -> files (or folders, with a trailing slash) that may import it
 OWNERS: dict[str, tuple[str, ...]] = {
     "vllm": ("rollout/vllm_engine.py", "rollout/weight_transfer.py"),
-    "ray": ("rollout/actor.py", "rewards/actor.py", "prm/actor.py", "rl/learner/actor.py", "launch/cluster.py"),
+    "ray": (
+        "rollout/actor.py",
+        "rewards/actor.py",
+        "prm/actor.py",
+        "rl/learner/actor.py",
+        "rl/learner/reference_actor.py",
+        "launch/cluster.py",
+    ),
     "deepspeed": ("rl/learner/engine.py",),
     "trl": ("rl/coldstart.py",),
     "torch": ("rollout/vllm_engine.py", "rollout/weight_transfer.py", "rl/losses/", "rl/learner/", "rl/coldstart.py"),

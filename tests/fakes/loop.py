@@ -31,6 +31,7 @@ from rl.sampling.uniform import UniformSampler
 from rl.waits import Waits
 from rollout.schema import (
     Finish,
+    Float32Array,
     Group,
     Job,
     Message,
@@ -234,6 +235,41 @@ class FakeLearner:
 
     async def load(self, path: str) -> None:
         self.version = int((Path(path) / "version").read_text())
+
+
+@dataclass
+class FakeReference:
+    """Every sampled token has the log-probability `value`, until the learner's weights are taken: then 1 less."""
+
+    value: float = -1.0
+    sync_every: int = 0
+    fault: Callable[[], Awaitable[None]] | None = None
+    scored: list[list[Trajectory]] = field(default_factory=list)
+    synced_step: int = 0
+    loaded: list[str] = field(default_factory=list)
+
+    async def score(self, trajectories: Sequence[Trajectory]) -> list[Float32Array]:
+        if self.fault is not None:
+            await self.fault()
+        self.scored.append(list(trajectories))
+        return [np.where(t.sampled, self.value - (self.synced_step > 0), 0.0).astype(np.float32) for t in trajectories]
+
+    async def follow(self, step: int) -> bool:
+        if self.sync_every == 0 or step % self.sync_every:
+            return False
+        self.synced_step = step
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"synced_step": self.synced_step}
+
+    async def save(self, path: str) -> None:
+        Path(path).mkdir()
+        (Path(path) / "weights").write_text(str(self.synced_step))
+
+    async def load(self, path: str, state: Mapping[str, Any]) -> None:
+        self.loaded.append((Path(path) / "weights").read_text())
+        self.synced_step = state["synced_step"]
 
 
 class FakeEfforts:

@@ -36,6 +36,7 @@ QUICKSTART = RECIPES / "quickstart.toml"
             r"'w_reinforce' also learns from groups .*judge_on = 'outcome' drops them; set sampling\.judge_on = 'off'",
         ),
         (["sampling.min_judged=1"], r"sampling\.min_judged must be at least 2, got 1"),
+        (["reference.dtype=float32"], r"\[reference\] \(placement 'actor'\) would load a model that nothing reads"),
         (["evaluate.num_tasks=100000"], r"evaluate\.num_tasks = 100000 is more than tasks\.held_out\.num_tasks"),
         (["model.num_heads=8"], r"128 / 8 = 16, and the engine's attention has kernels for head sizes 32, 64"),
         (["budgets.efforts.high.instruction='<huge>'"], r"instruction = '<huge>' has characters .* add them to"),
