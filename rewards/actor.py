@@ -97,6 +97,10 @@ class JudgeClient:
         self._statuses.clear()
         counts = {"quick": self._num_quick, **self._stats}
         metrics += [Metric(name=f"judge/{name}", value=float(n), reduce="last") for name, n in counts.items()]
+        looked_up = self._stats.get("cached", 0) + self._stats.get("cache_missed", 0)  # empty before the first call
+        if looked_up:
+            hit_rate = self._stats["cached"] / looked_up
+            metrics.append(Metric(name="judge/cache_hit_rate", value=hit_rate, reduce="last"))
         return metrics + self._calls.metrics("judge")
 
     def close(self) -> None:

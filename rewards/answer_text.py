@@ -1,4 +1,4 @@
-r"""Reading an answer as text: find it, normalize it, compare numbers exactly, refuse what is built to explode.
+r"""Finding the answer in a text, and refusing what is built to explode.
 
 Everything here is linear in the length of the text, which is cut first, so it may run outside the sandbox.
 """
@@ -6,32 +6,28 @@ Everything here is linear in the length of the text, which is cut first, so it m
 from __future__ import annotations
 
 import re
-from fractions import Fraction
-
-from rewards.outcome import Sample, judged, unparseable
-from rollout.schema import Outcome
+from collections.abc import Sequence
 
 MAX_ANSWER_CHARS = 512
 _TAIL_CHARS = 2_000
+_MAX_JOINT = 40
 _MAX_NESTING = 40
-_MAX_DIGITS = 64  # beyond this a number is not read here
 _MAX_EXPONENT_DIGITS = 3
 _MAX_FACTORIAL_DIGITS = 3
 _MAX_BOUND_DIGITS = 4
 
-_NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
-_PLAIN_NUMBER = re.compile(rf"({_NUMBER})(?:/([-+]?\d+(?:\.\d+)?))?")
-_LATEX_FRACTION = re.compile(r"([-+]?)\\frac(?:\{([-+]?\d+)\}|(\d))(?:\{([-+]?\d+)\}|(\d))")
-_LAST_NUMBER = re.compile(rf"(?<![\w.]){_NUMBER}(?:\s?/\s?\d+(?:\.\d+)?)?%?")
+_NUMBER = r"[-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+)"
+_LAST_NUMBER = re.compile(
+    rf"(?<![\w.])(?:\d+ \d+/\d+|\d+(?::\d+)+(?: ?[AaPp]\.?[Mm]\b)?|{_NUMBER}(?:\s?/\s?\d+(?:\.\d+)?)?%?)"
+)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BOX = re.compile(r"\\f?boxed\s*\{")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-_NAMED_VALUE = re.compile(r"^[A-Za-z](?:_\w)?\s*=\s*(?=[^=]+$)")
-_SPACES = re.compile(r"\\[,;:! ]|\\q?quad|\s|~")
+_STATED = re.compile(r"\banswer(?: is|:| =)\s*:?\s*(\S.*)$", re.IGNORECASE)
 _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|operatorname|mbox)\s*\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{[a-z]+\*?\}")
-_DISPLAY_FRACTION = re.compile(r"\\[dtc]frac")
-_WORDS_ONLY = re.compile(r"[A-Za-z][A-Za-z'\- ]*")
+# What may stand between two boxes or formulas that together are one answer of several parts.
+_JOINT = re.compile(r"(?:[\s$,;&]|\\[()\[\],;! ]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|\band\b|\bor\b)*")
 
 # Operators that would hand the question back unevaluated, to be computed by the verifier.
 _UNEVALUATED = re.compile(r"\\(?:int|sum|prod|lim|binom|dbinom|tbinom|oint|iint)(?![A-Za-z])")
@@ -45,8 +41,10 @@ _LONG_NUMBER = re.compile(r"\d{200,}")
 def find_answer(text: str) -> str | None:
     r"""The part of an answer text that is the answer, None when there is none.
 
-    In this order: the last non-empty `\boxed{}`; what follows a last `####`; the last formula between math marks; the
-    last line when it holds no words; the last number. A text without any number is taken whole when it is short.
+    In this order: the last non-empty `\boxed{}`; what follows a last `####`; the last line when it holds no words; what
+    a last line says that the answer is; the last formula between math marks; the last number. Boxes or formulas with
+    nothing but "and", "or" or a comma between them are one answer of several parts: who gives two answers is judged on
+    both. A text without any number is taken whole when it is short.
     """
     tail = text[-_TAIL_CHARS:].replace("\\$", "").strip()  # a dollar of money is not a math mark
     boxed = last_boxed(tail)
@@ -59,11 +57,17 @@ def find_answer(text: str) -> str | None:
     if not tail:
         return None
     line = tail.splitlines()[-1].strip()
-    if not _WORD.search(_ENVIRONMENT.sub("", _TEXT_COMMAND.sub("", line))):
+    if not _has_words(line):
         return _bare(line)
-    formulas = [next(part for part in match.groups() if part is not None) for match in _FORMULA.finditer(tail)]
+    stated = _STATED.search(line)
+    if stated is not None and not _has_words(stated[1]):
+        return _bare(stated[1])
+    formulas = [
+        (match.start(), match.end(), next(part for part in match.groups() if part is not None))
+        for match in _FORMULA.finditer(tail)
+    ]
     if formulas:
-        return _bare(formulas[-1])
+        return _bare(_last_joined(tail, formulas))
     numbers = _LAST_NUMBER.findall(tail)
     if numbers:
         return str(numbers[-1])
@@ -71,19 +75,38 @@ def find_answer(text: str) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Contents of the `\boxed{...}` or `\fbox{...}` that opens last, among those that are closed and not empty."""
-    boxes = {match.end() for match in _BOX.finditer(text)}
+    r"""Contents of the `\boxed{...}` or `\fbox{...}` that opens last, among those that are closed and not empty.
+
+    Boxes side by side give their contents with a comma between them; of nested ones the innermost counts.
+    """
+    openings = {match.end(): match.start() for match in _BOX.finditer(text)}
     opened: list[int] = []
-    best: tuple[int, str] | None = None
+    closed: list[tuple[int, int, str]] = []
     for at, char in enumerate(text):
         if char == "{":
             opened.append(at + 1)
         elif char == "}" and opened:
             start = opened.pop()
-            inner = text[start:at].strip() if start in boxes else ""
-            if inner and (best is None or start > best[0]):
-                best = start, inner
-    return best[1] if best else None
+            inner = text[start:at].strip() if start in openings else ""
+            # Inner ones close first: a box around one that is not empty adds nothing.
+            if inner and not (closed and closed[-1][0] > openings[start]):
+                closed.append((openings[start], at + 1, inner))
+    return _last_joined(text, closed) if closed else None
+
+
+def _last_joined(text: str, parts: Sequence[tuple[int, int, str]]) -> str:
+    """The last part, and those before it with only a joint between: (start, end, contents) in order."""
+    joined = [parts[-1]]
+    for part in reversed(parts[:-1]):
+        between = text[part[1] : joined[0][0]]
+        if len(between) > _MAX_JOINT or not _JOINT.fullmatch(between):
+            break
+        joined.insert(0, part)
+    return ", ".join(dict.fromkeys(contents.strip() for _, _, contents in joined))
+
+
+def _has_words(line: str) -> bool:
+    return _WORD.search(_ENVIRONMENT.sub("", _TEXT_COMMAND.sub("", line))) is not None
 
 
 def _bare(expression: str) -> str | None:
@@ -95,80 +118,21 @@ def _bare(expression: str) -> str | None:
     return stripped or None
 
 
-def normalize(expression: str) -> str:
-    """Canonical spelling: no spacing, no text commands, one kind of fraction, no unit of money or percent.
-
-    Percent and currency signs are read as units, so 10 and 10% are the same answer.
-    """
-    result = _NAMED_VALUE.sub("", expression.strip())
-    result = _TEXT_COMMAND.sub(r"\1", result)
-    result = result.replace("\\left", "").replace("\\right", "")
-    result = result.replace("\\%", "").replace("%", "").replace("\\$", "").replace("$", "")
-    result = result.replace("^\\circ", "").replace("^{\\circ}", "").replace("\u2212", "-")
-    result = _DISPLAY_FRACTION.sub(r"\\frac", result)
-    return _SPACES.sub("", result).rstrip(".")
-
-
-def read_number(normalized: str) -> Fraction | None:
-    """The exact value of an integer, decimal or fraction; None for anything else."""
-    if len(normalized) > 2 * _MAX_DIGITS:
-        return None
-    match = _PLAIN_NUMBER.fullmatch(normalized)
-    if match is not None:
-        top, bottom = Fraction(match[1].replace(",", "")), Fraction(match[2] or 1)
-        return top / bottom if bottom else None
-    match = _LATEX_FRACTION.fullmatch(normalized)
-    if match is not None:
-        above, below = int(match[2] or match[3]), int(match[4] or match[5])
-        return Fraction(-above if match[1] == "-" else above, below) if below else None
-    return None
-
-
-def is_words(normalized: str) -> bool:
-    """True for an answer such as a name: to be compared as text. Single letters are mathematics."""
-    return len(normalized) > 1 and _WORDS_ONLY.fullmatch(normalized) is not None
-
-
-def judge_numbers(sample: Sample) -> Outcome | None:
-    """The verdict where both sides are plain numbers or words; None leaves everything else to computer algebra.
-
-    Only references that this grammar understands wholly are decided here: a reference that nothing can parse must
-    become BAD_REFERENCE for every answer, also for one that happens to be spelled the same.
-    """
-    reference = normalize(sample.reference)
-    wanted = read_number(reference)
-    if wanted is None and not is_words(reference):
-        return None
-    found = find_answer(sample.answer)
-    if found is None:
-        return unparseable("no answer found")
-    if len(found) > MAX_ANSWER_CHARS:
-        return unparseable(f"an answer of {len(found)} characters, more than {MAX_ANSWER_CHARS}")
-    answer = normalize(found)
-    if wanted is None:
-        return judged(float(_same_words(reference, answer)))
-    got = read_number(answer)
-    if got is not None:
-        return judged(float(got == wanted))
-    if is_words(answer):
-        return judged(0.0, "words where a number was wanted")
-    return None
-
-
-def _same_words(reference: str, answer: str) -> bool:
-    return reference.strip("()").casefold() == answer.strip("()").casefold()
-
-
-def refusal(answer: str, reference: str) -> str | None:
-    """Why an answer is not handed to computer algebra at all, or None. All reasons are the policy's fault."""
+def oversize(answer: str, reference: str) -> str | None:
+    """Why an answer is not even read, or None. All reasons are the policy's fault."""
     if len(answer) > MAX_ANSWER_CHARS:
         return f"an answer of {len(answer)} characters, more than {MAX_ANSWER_CHARS}"
     if _nesting(answer) > _MAX_NESTING:
         return f"more than {_MAX_NESTING} nested brackets"
-    if _CODE.search(answer):
-        return "looks like program code"
     if _UNEVALUATED.search(answer) and not _UNEVALUATED.search(reference):
         return "leaves an operator unevaluated"
+    return None
+
+
+def refusal(answer: str) -> str | None:
+    """Why a text is not handed to math-verify, whose parser computes while it reads; None when it is."""
+    if _CODE.search(answer):
+        return "looks like program code"
     if _has_power_tower(answer) or _BIG_EXPONENT.search(answer):
         return "a power too large to compute"
     if _BIG_FACTORIAL.search(answer) or _BIG_BOUND.search(answer) or _LONG_NUMBER.search(answer):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from rewards.cache import VerdictCache
 from rewards.config import RewardsConfig
 from rewards.outcome import Sample, unjudged, unparseable
 from rewards.routing import Routing, answer_in_process, settings_key
@@ -16,7 +17,6 @@ from rewards.sandbox import Reply, ReplyStatus, WorkerPool
 from rewards.verifier import traits_of
 from rollout.schema import Outcome, Status
 
-_CacheKey = tuple[str, str, str, str, str]
 _MAX_PARTS = 64
 _DIED = (ReplyStatus.CRASH, ReplyStatus.MEMORY)
 
@@ -34,8 +34,7 @@ class Judge:
             max_memory_mib=limits.max_memory_mib,
             max_start_seconds=limits.max_start_seconds,
         )
-        self._cache: OrderedDict[_CacheKey, Outcome] = OrderedDict()
-        self._cache_size = config.cache_size
+        self._cache = VerdictCache(config.cache_size)
         self._deadline_s = config.deadline_s
         self._counts: Counter[str] = Counter()
 
@@ -92,7 +91,8 @@ class Judge:
         pool = self._pool.stats()
         return {
             "in_process": self._counts["in_process"],
-            "cached": self._counts["cached"],
+            "cached": self._cache.hits,
+            "cache_missed": self._cache.misses,
             "sandboxed": self._counts["sandboxed"],
             "retried": self._counts["retried"],
             "workers_started": pool.started,
@@ -110,17 +110,18 @@ class Judge:
     async def _ask(self, asked: Sequence[tuple[str, Sample]], expires: float) -> list[Outcome]:
         """Answer what can be answered here, and the rest in the sandbox, each distinct question once."""
         answers: list[Outcome | None] = [self._here(target, sample) for target, sample in asked]
-        open_questions: dict[str, dict[object, list[int]]] = {}
+        open_questions: dict[str, dict[Hashable, list[int]]] = {}
         for index, (target, sample) in enumerate(asked):
             if answers[index] is None:
                 # Foreign verifiers may read anything of the sample: each sample is a question of its own.
-                key: object = _key(target, sample) if traits_of(target).reads_only_answer else index
+                key: Hashable = _key(target, sample) if traits_of(target).reads_only_answer else index
                 open_questions.setdefault(target, {}).setdefault(key, []).append(index)
         for target, questions in open_questions.items():
             chosen = [asked[indices[0]][1] for indices in questions.values()]
             outcomes = await self._sandboxed(target, chosen, expires)
-            for indices, outcome in zip(questions.values(), outcomes, strict=True):
-                self._remember(target, asked[indices[0]][1], outcome)
+            for (key, indices), outcome in zip(questions.items(), outcomes, strict=True):
+                if traits_of(target).reads_only_answer:
+                    self._cache.put(key, outcome)
                 for index in indices:
                     answers[index] = outcome
         complete = [answer for answer in answers if answer is not None]
@@ -133,17 +134,7 @@ class Judge:
             self._counts["in_process"] += 1
         elif traits_of(target).reads_only_answer:
             outcome = self._cache.get(_key(target, sample))
-            if outcome is not None:
-                self._cache.move_to_end(_key(target, sample))
-                self._counts["cached"] += 1
         return outcome
-
-    def _remember(self, target: str, sample: Sample, outcome: Outcome) -> None:
-        # Only verdicts: a failure of the service may be gone the next time.
-        if self._cache_size and traits_of(target).reads_only_answer and outcome.is_scored:
-            self._cache[_key(target, sample)] = outcome
-            if len(self._cache) > self._cache_size:
-                self._cache.popitem(last=False)
 
     # ------------------------------------------------------------------------------------------------ the sandbox
 
@@ -178,7 +169,10 @@ class Judge:
         return _outcome_of(reply).score == 1.0
 
 
-def _key(target: str, sample: Sample) -> _CacheKey:
+def _key(target: str, sample: Sample) -> Hashable:
+    question = traits_of(target).question
+    if question is not None:
+        return target, question(sample)
     return target, sample.task_key, sample.reference, sample.answer, settings_key(sample)
 
 

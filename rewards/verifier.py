@@ -13,15 +13,15 @@ Raising, hanging, dying or returning anything else is an unjudged outcome as wel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
-from rewards.answer_text import judge_numbers
 from rewards.exact_answer import verify as verify_exact
 from rewards.format import verify as verify_format
+from rewards.math_text import judge_text, question_of
 from rewards.outcome import Sample
 from rewards.settings import (
     ChoiceSettings,
@@ -62,6 +62,9 @@ class Traits:
     reads_only_answer: bool = False
     """Deterministic in (reference, answer, meta of the task, settings), so a verdict may be reused."""
 
+    question: Callable[[Sample], Hashable] | None = None
+    """All that the verdict depends on, where `reads_only_answer` holds; None: task, reference and the whole answer."""
+
     reference_check: str | None = None
     """Target that judges the reference alone, where giving it as the answer would prove nothing."""
 
@@ -80,8 +83,9 @@ FOREIGN = Traits()
 # Granted here and nowhere else: a plugin cannot declare itself safe to run unprotected.
 TRAITS: Mapping[str, Traits] = {
     BUILT_IN_VERIFIERS["math"]: Traits(
-        in_process=judge_numbers,
+        in_process=judge_text,
         reads_only_answer=True,
+        question=question_of,
         reference_check="rewards.math_answer:check_reference",
         blames_answer=True,
     ),

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
 import time
-from fractions import Fraction
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rewards.answer_text import find_answer, is_words, judge_numbers, last_boxed, normalize, read_number, refusal
-from rollout.schema import Status
-from tests.fakes.rewards import sample
+from rewards.answer_text import find_answer, last_boxed, oversize, refusal
 
 
 @pytest.mark.parametrize(
@@ -30,6 +25,18 @@ from tests.fakes.rewards import sample
         ("", None),
         ("  \n ", None),
         ("it is 3/4 of it", "3/4"),
+        ("it takes 3 1/2 cups of it", "3 1/2"),
+        ("They meet at 3:30 PM today.", "3:30 PM"),
+        (r"Therefore the answer is \frac{1}{2}.", r"\frac{1}{2}"),
+        ("The answer is: 1.5e3", "1.5e3"),
+        ("so it is 25% of them", "25%"),
+        (r"$\boxed{1}$ and $\boxed{2}$", "1, 2"),
+        (r"\boxed{1}, \text{ or } \boxed{2}", "1, 2"),
+        (r"\boxed{2} \boxed{2}", "2"),
+        (r"\boxed{1}. No: \boxed{2}", "2"),
+        ("The answers are $1$ and $2$.", "1, 2"),
+        (r"\boxed{\boxed{5}}", "5"),
+        (r"\boxed{5 \boxed{}}", r"5 \boxed{}"),
     ],
 )
 def test_the_answer_is_found(text: str, answer: str | None) -> None:
@@ -43,107 +50,29 @@ def test_of_nested_boxes_the_last_opened_that_is_not_empty_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1,300", 1300),
-        ("-3", -3),
-        ("2.50", Fraction(5, 2)),
-        (".5", Fraction(1, 2)),
-        ("3/4", Fraction(3, 4)),
-        (r"\dfrac{3}{4}", Fraction(3, 4)),
-        (r"-\frac12", Fraction(-1, 2)),
-        ("x = 7", 7),
-        (r"10\%", 10),
-        (r"\$32,\!348", 32348),
-        ("1/0", None),
-        (r"\frac{1}{0}", None),
-        ("2+2", None),
-        ("9" * 200, None),
-    ],
-)
-def test_numbers_are_read_exactly(text: str, value: Fraction | int | None) -> None:
-    assert read_number(normalize(text)) == value
-
-
-def test_single_letters_are_mathematics_and_names_are_words() -> None:
-    assert is_words("Evelyn")
-    assert not is_words("x")
-
-
-@pytest.mark.parametrize(
-    ("answer", "reference", "score"),
-    [
-        (r"\boxed{0.5}", "1/2", 1.0),
-        ("0.0000002", "0.0000001", 0.0),  # equal after rounding to six decimals, which is not done here
-        ("I get 1,300.", "1300", 1.0),
-        ("eight", "8", 0.0),
-        ("evelyn", r"\text{Evelyn}", 1.0),
-        ("Bob", r"\text{Evelyn}", 0.0),
-    ],
-)
-def test_numbers_and_words_are_judged_as_text(answer: str, reference: str, score: float) -> None:
-    outcome = judge_numbers(sample(answer, reference))
-    assert outcome is not None and outcome.status is Status.JUDGED and outcome.score == score
-
-
-def test_no_answer_is_unparseable_and_everything_else_is_left_to_algebra() -> None:
-    outcome = judge_numbers(sample("", "8"))
-    assert outcome is not None and outcome.status is Status.UNPARSEABLE_ANSWER and outcome.score == 0.0
-    assert judge_numbers(sample(r"\boxed{2\cdot 4}", "8")) is None
-    # Also when both are spelled alike: nobody has yet said that this reference can be parsed.
-    assert judge_numbers(sample(r"\boxed{\sqrt{2}}", r"\sqrt{2}")) is None
-
-
-@pytest.mark.parametrize(
     "bomb",
-    [
-        "9^{9^{9^9}}",
-        "9**9**9",
-        "9^(9^9)",
-        "(10^8)!",
-        "123456!",
-        "5!!",
-        "2^{99999}",
-        r"\sum_{k=1}^{10} k",
-        r"\int_0^1 x^2 dx",
-        "(" * 50 + "1" + ")" * 50,
-        "__import__('os')",
-        "1" * 600,
-        "1" * 300,
-    ],
+    ["9^{9^{9^9}}", "9**9**9", "9^(9^9)", "(10^8)!", "12345!", "5!!", "2^{99999}", "__import__('os')", "1" * 300],
 )
-def test_what_is_built_to_explode_is_refused(bomb: str) -> None:
-    assert refusal(bomb, "7") is not None
+def test_what_is_built_to_explode_is_not_handed_to_math_verify(bomb: str) -> None:
+    assert refusal(bomb) is not None
 
 
 @pytest.mark.parametrize("answer", ["x^2+1", "2^{10}", r"\frac{\sqrt{3}}{2}", "5!", r"e^{i\pi}", "10^{-3}", r"\{1,2\}"])
 def test_ordinary_answers_are_not_refused(answer: str) -> None:
-    assert refusal(answer, "7") is None
+    assert refusal(answer) is None and oversize(answer, "7") is None
 
 
-def test_an_operator_that_the_reference_has_too_is_allowed() -> None:
-    assert refusal(r"\binom{5}{2}", r"\binom{4}{2}") is None
+def test_what_is_too_large_or_hands_the_question_back_is_not_read() -> None:
+    assert "600 characters" in str(oversize("1" * 600, "7"))
+    assert "nested" in str(oversize("(" * 50 + "1" + ")" * 50, "7"))
+    for operator in (r"\sum_{k=1}^{10} k", r"\int_0^1 x^2 dx", r"\binom{5}{2}"):
+        assert "unevaluated" in str(oversize(operator, "7"))
+    assert oversize(r"\binom{5}{2}", r"\binom{4}{2}") is None
 
 
-@given(st.text(alphabet="\\boxed{}$()[]^0123456789./, \n#-+ab", max_size=3000))
-def test_any_text_is_judged_and_quickly(text: str) -> None:
-    started = time.process_time()
-    judge_numbers(sample(text, "8"))
-    assert time.process_time() - started < 0.1
-
-
-@pytest.mark.parametrize("unit", ["\\boxed{", "$$", "\\(", "\\[", "{", "^", "1,", "9", "\\frac{", "(", "####"])
+@pytest.mark.parametrize("unit", ["\\boxed{", "$$", "\\(", "\\[", "{", "^", "1,", "9", "\\frac{", "(", "####", "and "])
 def test_repeated_openings_cost_no_more_than_their_length(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     started = time.process_time()
-    judge_numbers(sample(text, "8"))
+    find_answer(text)
     assert time.process_time() - started < 0.1
-
-
-@given(st.integers(-(10**9), 10**9), st.integers(1, 10**6))
-def test_a_number_equals_itself_in_any_spelling_and_no_other(number: int, other: int) -> None:
-    for spelling in (str(number), f"{number:,}", rf"\boxed{{{number}}}", f"so ${number}$.", f"{number}.0"):
-        outcome = judge_numbers(sample(spelling, str(number)))
-        assert outcome is not None and outcome.score == 1.0
-    wrong = judge_numbers(sample(str(number + other), str(number)))
-    assert wrong is not None and wrong.score == 0.0

@@ -85,7 +85,7 @@ async def test_what_was_not_generated_is_skipped_and_what_was_cut_is_judged(judg
 async def test_an_answer_that_exhausts_the_math_verifier_is_wrong_not_unjudged(judge: Judge) -> None:
     """It slips past the screen, hangs twice, and the reference alone is fine: the answer is to blame."""
     bomb = r"\boxed{" + "(" * 20 + "x+y+z+1" + ")^{999}" * 20 + "}"
-    outcome, after = await judge.judge([sample(bomb, r"\sqrt{2}", verifier="math"), sample("7", verifier="math")])
+    outcome, after = await judge.judge([sample(bomb, r"\int_0^1 x dx", verifier="math"), sample("7", verifier="math")])
     assert (outcome.status, outcome.score) == (Status.UNPARSEABLE_ANSWER, 0.0)
     assert after.score == 1.0
 
@@ -99,17 +99,18 @@ async def test_an_unknown_verifier_is_unjudged_with_the_names_that_are_known(jud
 
 
 async def test_equal_questions_are_asked_once_and_remembered_within_the_bound(fresh: Judge) -> None:
-    def ask(answer: str) -> Sample:
-        return sample(answer, r"\sqrt{2}", verifier="math")
+    def ask(answer: str) -> Sample:  # a reference that only the sandbox can read
+        return sample(answer, r"\int_0^1 x dx", verifier="math")
 
-    outcomes = await fresh.judge([ask(r"$\sqrt{2}$"), ask(r"$\sqrt{2}$"), ask(r"$\sqrt{3}$")])
+    outcomes = await fresh.judge([ask(r"$\frac12$"), ask(r"so, \boxed{\frac12}"), ask(r"$\frac13$")])
     assert [outcome.score for outcome in outcomes] == [1.0, 1.0, 0.0]
-    assert fresh.stats()["sandboxed"] == 2
-    await fresh.judge([ask(r"$\sqrt{3}$")])
+    assert (fresh.stats()["sandboxed"], fresh.stats()["cached"]) == (2, 0)
+    again = await fresh.judge([ask(r"$\frac13$")])
+    assert again == [outcomes[2]]
     assert (fresh.stats()["sandboxed"], fresh.stats()["cached"]) == (2, 1)
-    await fresh.judge([ask(r"$\sqrt{5}$")])  # evicts the one not used for longest
-    await fresh.judge([ask(r"$\sqrt{2}$")])
-    assert fresh.stats()["sandboxed"] == 4
+    await fresh.judge([ask(r"$\frac15$")])  # evicts the one not used for longest
+    await fresh.judge([ask(r"$\frac12$")])
+    assert (fresh.stats()["sandboxed"], fresh.stats()["cache_missed"]) == (4, 5)
     # Foreign verifiers may read more than the answer: never remembered.
     await fresh.judge([sample("7", verifier="act")] * 2)
     assert fresh.stats()["sandboxed"] == 6
@@ -142,7 +143,7 @@ def test_the_quick_verdict_agrees_with_the_sandbox_or_abstains() -> None:
     assert right is not None and right.score == 1.0
     assert wrong is not None and wrong.score == 0.0
     assert routing.quick_verdict(sample("7", verifier="act")) is None
-    assert routing.quick_verdict(sample(r"$\sqrt{2}$", r"\sqrt{2}", verifier="math")) is None
+    assert routing.quick_verdict(sample("$x^2-1$", "(x-1)(x+1)", verifier="math")) is None
 
 
 def test_a_sample_is_a_picklable_view_without_arrays() -> None:

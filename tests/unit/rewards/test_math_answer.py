@@ -9,6 +9,7 @@ import pytest
 
 from rewards.sandbox import Reply, ReplyStatus, WorkerPool
 from tests.fakes.rewards import sample
+from tests.unit.rewards.math_cases import MATH_VERIFY_GRANTS_WRONGLY, MATH_VERIFY_REFUSES_WRONGLY, cases
 
 VERIFY = "rewards.math_answer:verify"
 
@@ -30,43 +31,41 @@ def _verdict(reply: Reply) -> tuple[str, float | None]:
     return reply.value["status"], reply.value["score"]
 
 
-EQUAL = [
-    (r"\sqrt{2}", r"\sqrt{2}"),
-    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"),
-    (r"x^2-1", r"(x-1)(x+1)"),
-    (r"(3, \pi/2)", r"\left( 3, \frac{\pi}{2} \right)"),
-    (r"2\cdot 4", "8"),
-    ("y=2x+3", "y = 3 + 2x"),
-    (r"4\sqrt(2)", r"4\sqrt{2}"),
-    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
-    (r"5\text{ cm}", "5"),
-    (r"10\%", "10"),
-    (r"1,2,\ldots,n", r"1, 2, \ldots, n"),
-]
-DIFFERENT = [
-    (r"\frac{1}{2006!}", r"\frac{1}{2004!}"),
-    (r"\frac{1}{2^{98}}", r"\frac{1}{2^{99}}"),
-    (r"1+\frac{1}{\mathrm e}", r"1-\frac{1}{\mathrm e}"),
-    (r"1, 3, 5, \ldots, 2n-1", r"1, 2, \ldots, n"),
-    (r"4\sqrt(2)", "4"),
-    ("11", "11_2"),
-    (r"\{1,2\}", "(1,2)"),
-    ("[1,2]", "(1,2]"),
-    (r"5\text{ s}", r"5\text{ m}"),
-    (r"5\text{ cm}^3", r"5\text{ cm}^2"),
-    ("1,2", "2"),
-    (r"\sqrt{3}", r"\sqrt{2}"),
-]
-
-
 def test_equal_in_value(pool: WorkerPool) -> None:
-    got = verdicts(pool, EQUAL)
-    assert [pair for pair, verdict in zip(EQUAL, got, strict=True) if verdict != ("judged", 1.0)] == []
+    pairs = cases("equal")
+    got = verdicts(pool, pairs)
+    assert len(pairs) > 150
+    assert [pair for pair, verdict in zip(pairs, got, strict=True) if verdict != ("judged", 1.0)] == []
 
 
 def test_different_in_value(pool: WorkerPool) -> None:
-    got = verdicts(pool, DIFFERENT)
-    assert [pair for pair, (_, score) in zip(DIFFERENT, got, strict=True) if score != 0.0] == []
+    pairs = cases("different")
+    got = verdicts(pool, pairs)
+    assert len(pairs) > 100
+    assert [pair for pair, (_, score) in zip(pairs, got, strict=True) if score != 0.0] == []
+
+
+def test_every_reference_of_the_cases_can_be_judged_against(pool: WorkerPool) -> None:
+    references = sorted({reference for verdict in ("equal", "different") for _, reference in cases(verdict)})
+    replies = pool.call("rewards.math_answer:check_reference", [sample("", reference) for reference in references])
+    assert [r for r, reply in zip(references, replies, strict=True) if _verdict(reply) != ("judged", 1.0)] == []
+    assert [s for s, _ in verdicts(pool, [(r, r) for r in references])] == ["judged"] * len(references)
+
+
+def test_the_verdicts_that_math_verify_gets_wrong(pool: WorkerPool) -> None:
+    """As they were measured: whole texts, dollar signs included."""
+    pairs = [*MATH_VERIFY_GRANTS_WRONGLY, *MATH_VERIFY_REFUSES_WRONGLY]
+    replies = pool.call(VERIFY, [sample(text, reference) for reference, text in pairs])
+    wanted = [0.0] * len(MATH_VERIFY_GRANTS_WRONGLY) + [1.0] * len(MATH_VERIFY_REFUSES_WRONGLY)
+    assert [(p, _verdict(r)) for p, r, w in zip(pairs, replies, wanted, strict=True) if _verdict(r)[1] != w] == []
+
+
+def test_references_outside_the_grammar_are_read_by_math_verify(pool: WorkerPool) -> None:
+    integral = r"\int_0^1 x^2 dx"
+    assert verdicts(pool, [(r"\frac{1}{3}", integral), (r"\frac{1}{4}", integral)]) == [
+        ("judged", 1.0),
+        ("judged", 0.0),
+    ]
 
 
 def test_a_bad_reference_is_unjudged_for_every_answer(pool: WorkerPool) -> None:
