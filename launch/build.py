@@ -24,6 +24,7 @@ from rewards.actor import JudgeClient, start_judge
 from rewards.config import TASK_VERIFIER, SandboxConfig
 from rewards.sandbox import WorkerPool
 from rl.checkpoint import Checkpointer
+from rl.diagnostics.schedule import Diagnostics
 from rl.evaluate import Evaluator
 from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
@@ -198,6 +199,7 @@ def build_run(
     *,
     tasks: TaskSplits,
     probes: Sequence[Sequence[int]],
+    geometry_prompts: Sequence[Sequence[int]],
     reporter: Reporter,
 ) -> Run:
     """Wire a training run that starts at step 0; `rl.resume` moves it on."""
@@ -236,6 +238,7 @@ def build_run(
         waits=waits,
         reference=services.reference,
         kl_in_reward=config.loss.reward_kl_coefficient,
+        diagnostics=Diagnostics(config.diagnostics, services.learner, geometry_prompts, waits=waits),
     )
 
 

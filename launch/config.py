@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from budgets.config import BudgetsConfig
+from launch import diagnostics_rules
 from prm.config import ExactPrmConfig, NoPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
 from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig, SamplingConfig
 from rl.credit.config import CreditConfig, GdpoCredit, GrpoCredit
+from rl.diagnostics.config import DiagnosticsConfig
 from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
 from rl.losses.config import LossConfig, PpoClip
 from rollout.config import FormatConfig, RolloutConfig, TasksConfig
@@ -147,6 +149,9 @@ class RunConfig(BaseModel):
     evaluate: EvaluateConfig = EvaluateConfig()
     """Held-out evaluation."""
 
+    diagnostics: DiagnosticsConfig = DiagnosticsConfig()
+    """Looks inside the model at intervals."""
+
     cluster: ClusterConfig = ClusterConfig()
     """The Ray that the services run in."""
 
@@ -161,6 +166,8 @@ class RunConfig(BaseModel):
         _kl_is_paid(self)
         _loss_takes_the_credit(self)
         _enough_is_held_out(self)
+        _samples_fit_a_micro_batch(self)
+        diagnostics_rules.check(self.diagnostics, self.tasks.held_out.num_tasks, self.learner.zero_stage)
         if isinstance(self.model, ScratchModel):
             _scratch_model_serves(self, self.model)
         return self
@@ -198,6 +205,8 @@ class RunConfig(BaseModel):
                 f"budgets.phases last until step {self.budgets.phases[-1].until_step} and loop.num_steps is "
                 f"{self.loop.num_steps}, so the efforts' own weights are never used; lower until_step or train longer"
             )
+        width = self.model.hidden_size if isinstance(self.model, ScratchModel) else None
+        found += diagnostics_rules.doubts(self.diagnostics, num_steps=self.loop.num_steps, width=width)
         return found
 
 
@@ -313,6 +322,18 @@ def _enough_is_held_out(config: RunConfig) -> None:
         raise ValueError(
             f"evaluate.num_tasks = {wanted} is more than tasks.held_out.num_tasks = {held}; lower the first or "
             f"raise the second"
+        )
+
+
+def _samples_fit_a_micro_batch(config: RunConfig) -> None:
+    """A sample is never cut, and its first token is no target: L tokens take L - 1 positions of one forward pass."""
+    room, longest = config.learner.micro_batch_tokens, config.rollout.max_model_len
+    if longest is None and isinstance(config.model, ScratchModel):
+        longest = config.model.max_positions
+    if longest is not None and room < longest - 1:
+        raise ValueError(
+            f"learner.micro_batch_tokens = {room} cannot hold the longest sample, rollout.max_model_len {longest} - 1 "
+            f"= {longest - 1} positions; raise the first or lower the second"
         )
 
 

@@ -28,8 +28,11 @@ from rl.report.data import RunData, evaluation_of, load_run
 from rl.report.page import write_report
 
 if TYPE_CHECKING:  # build imports Ray, which must wait for a cluster session
+    from collections.abc import Sequence
+
     from launch.build import Services
     from rl.evaluate import EvalResult
+    from rl.record import Settled
     from rollout.tasks.splits import TaskSplits
 
 MODEL, COLD_START, SERVICES, REPORT = "model", "cold start", "start services", "report"
@@ -73,17 +76,22 @@ def _prepare(job: Work) -> TaskSplits:
     efforts = config.budgets.efforts
     with job.phase(MODEL):
         tasks = build.load_task_splits(config)
-        if not (directory.has_model(directory.base_model) and directory.probes.is_file()):
-            probes = cluster.run_isolated(
+        made = (directory.probes.is_file(), directory.geometry_prompts.is_file())
+        if not (directory.has_model(directory.base_model) and all(made)):
+            num_prompts = config.diagnostics.geometry_tasks if config.diagnostics.geometry_every else 0
+            probes, prompts = cluster.run_isolated(
                 preparation.make_model,
                 config.model,
                 str(directory.base_model),
                 num_threads=1,
                 format=config.format,
-                tasks=tasks.held_out[: preparation.NUM_PROBES],
+                tasks=tasks.held_out[: max(preparation.NUM_PROBES, num_prompts)],
                 instructions=[effort.instruction for effort in efforts.values()],
+                num_prompts=num_prompts,
+                max_prompt_tokens=config.budgets.max_prompt_tokens,
                 seed=config.run.seed,
             )
+            write_json(directory.geometry_prompts, prompts)
             write_json(directory.probes, probes)
     if directory.has_model(directory.start_model):
         return tasks
@@ -127,6 +135,7 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
         services,
         tasks=tasks,
         probes=json.loads(directory.probes.read_text(encoding="utf-8")),
+        geometry_prompts=json.loads(directory.geometry_prompts.read_text(encoding="utf-8")),
         reporter=PhaseReporter(job.console, job.log, num_steps=config.loop.num_steps),
     )
     await resume(run)
@@ -196,8 +205,24 @@ async def _evaluate(job: Work, model: Path) -> EvalResult:
         waits=Waits(config.loop.wait_deadline_s),
     )
     with job.phase("evaluate"):
-        result, _ = await evaluator.run(step=1, version=0)
+        result, answers = await evaluator.run(step=1, version=0)
+    _tell_unjudged(job, answers)
     return result
+
+
+def _tell_unjudged(job: Work, answers: Sequence[Settled]) -> None:
+    """Warn of answers without a verdict. Raises ValueError when that is all of them: there is no accuracy to show."""
+    from rl.evaluate import unjudged
+
+    reasons = unjudged(answers)
+    if not reasons:
+        return
+    count = sum(number for number, _ in reasons.values())
+    listed = ", ".join(f"{number} {kind} (such as: {example})" for kind, (number, example) in reasons.items())
+    remedy = "raise budgets.max_prompt_tokens where prompts are too long, and see the logs of the run for the rest"
+    if count == len(answers):
+        raise ValueError(f"none of the {count} answers could be judged: {listed}; {remedy}")
+    job.console.warning(f"{count} of {len(answers)} answers could not be judged and are left out: {listed}; {remedy}")
 
 
 # ------------------------------------------------------------------------------------------------ the end

@@ -32,40 +32,47 @@ def make_model(
     format: FormatConfig,
     tasks: Sequence[Task],
     instructions: Sequence[str],
+    num_prompts: int,
+    max_prompt_tokens: int,
     seed: int,
-) -> list[list[int]]:
-    """Put the policy's first weights into `out_dir`, built from scratch or copied; return probes made of `tasks`.
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Put the policy's first weights into `out_dir`, built from scratch or copied; return probes and prompts.
 
     A run directory holds everything, so the copy is worth its disk space: the source may change or vanish. Probes are
     the token sequences on which engines and learner are compared after each publish: prompts with their references.
-    Raises ValueError when the format does not fit the model's tokenizer or chat template.
+    The first `num_prompts` prompts are what the geometry of the hidden states is measured on.
+    Raises ValueError when the format does not fit the model's tokenizer or chat template, or no prompt fits its limit.
     """
+    from rollout.render import Renderer
+
     target = Path(out_dir)
     aside = target.with_name(f".{target.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
     if isinstance(model, PathModel):
         check_model(Path(model.path), setting="model.path")
+        renderer = Renderer.load(model.path, format)  # before the copy: what is wrong is said of the user's directory
         shutil.copytree(model.path, aside)
     else:
         from rl.learner.scratch import build_model
 
         build_model(model, str(aside), seed=seed)
-    probes = _probes(str(aside), format, tasks, instructions)
+        renderer = Renderer.load(str(aside), format)
+    prompts = [
+        renderer.prompt_ids(task.prompt, instructions[number % len(instructions)])
+        for number, task in enumerate(tasks[: max(num_prompts, NUM_PROBES)])
+    ]
+    shortest = min(map(len, prompts))
+    if shortest > max_prompt_tokens:
+        raise ValueError(
+            f"budgets.max_prompt_tokens = {max_prompt_tokens} is less than every prompt that was looked at, with the "
+            f"instruction and the chat template {shortest} to {max(map(len, prompts))} tokens; raise it"
+        )
+    probes = [
+        [*prompt, *renderer.response_ids("", task.answer)][-MAX_PROBE_TOKENS:]
+        for prompt, task in zip(prompts[:NUM_PROBES], tasks, strict=False)
+    ]
     replace_directory(aside, target)
-    return probes
-
-
-def _probes(
-    model_dir: str, format: FormatConfig, tasks: Sequence[Task], instructions: Sequence[str]
-) -> list[list[int]]:
-    from rollout.render import Renderer
-
-    renderer = Renderer.load(model_dir, format)
-    probes = []
-    for number, task in enumerate(tasks[:NUM_PROBES]):
-        prompt = renderer.prompt_ids(task.prompt, instructions[number % len(instructions)])
-        probes.append([*prompt, *renderer.response_ids("", task.answer)][-MAX_PROBE_TOKENS:])
-    return probes
+    return probes, prompts[:num_prompts]
 
 
 def cold_start(

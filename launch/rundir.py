@@ -6,6 +6,7 @@
 - base_model/, start_model/, model/: the model as it was given or built, after the cold start, after the last step
 - metrics.jsonl, tensorboard/: what training measured
 - quarantine.json: tasks whose reference no verifier can judge; probes.json: token sequences that prove weight sync
+- geometry_prompts.json: prompts whose hidden states are looked at, as token sequences
 - ledger.json: tokens, verdicts and seconds spent
 - groups/: every group with its fate, in Parquet
 - checkpoints/: written aside and renamed when whole
@@ -47,6 +48,7 @@ class RunDirectory:
         self.ledger = root / "ledger.json"
         self.quarantine = root / "quarantine.json"
         self.probes = root / "probes.json"
+        self.geometry_prompts = root / "geometry_prompts.json"
         self.cold_start = root / "cold_start.json"
         self.evaluation = root / "evaluation.json"
         self.usage = root / "usage.json"

@@ -88,7 +88,9 @@ async def learn(run: Run) -> None:
 async def train_step(run: Run, packed: Packed) -> None:
     """One batch, from update to record. A step whose groups were all dropped updates nothing and counts as drought."""
     batch, result = packed.batch(run.version), None
-    metrics = [*batch_metrics(batch, run.staleness(batch)), *reference_metrics(batch)]
+    metrics = [*batch_metrics(batch, run.lags(batch)), *reference_metrics(batch)]
+    if run.diagnostics is not None:
+        metrics += await run.diagnostics.of_batch(batch, run.clock)
     run.is_whole = False
     if batch.samples:
         result, published = await update(run, batch)
@@ -99,6 +101,8 @@ async def train_step(run: Run, packed: Packed) -> None:
     run.retire(packed.groups)
     await run.recorder.write(packed.step, packed.groups)
     run.is_whole = True
+    if run.diagnostics is not None:
+        metrics += await run.diagnostics.of_weights(run.step, run.clock)
     metrics += [*group_metrics(packed.groups), *run.jobs.sampler.metrics(), *run.gate.metrics(), *run.buffer.metrics()]
     metrics += time_metrics(run.clock.lap(), batch.num_loss_tokens)
     run.metrics.write(packed.step, metrics)
@@ -126,6 +130,10 @@ async def start(run: Run) -> None:
         target = f"the engines to serve version {run.version}"
         await run.waits.outside("start", target, run.sync.publish(run.version))
     run.reporter.phase("start", time.perf_counter() - started)
+    if run.diagnostics is not None and run.step == 0:
+        with run.blame("start", "diagnostics before training"):
+            if before := await run.diagnostics.of_weights(0, run.clock):
+                run.metrics.write(0, before)
     if run.is_evaluation_due():
         with run.blame("start", f"evaluation after step {run.step}"):
             await evaluate(run)

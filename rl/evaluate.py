@@ -165,6 +165,20 @@ def evaluate_cell(effort: str, mode: Mode, answers: Sequence[ScoredGroup]) -> Ev
     )
 
 
+def unjudged(answers: Sequence[Settled]) -> dict[str, tuple[int, str]]:
+    """Why single-sibling answers have no verdict: their number and one example, by how generation ended where there
+    was no answer to judge, else by the verifier's status."""
+    found: dict[str, tuple[int, str]] = {}
+    for answer in answers:
+        outcome, trajectory = answer.scored.outcomes[0], answer.scored.group.trajectories[0]
+        if outcome.is_scored:
+            continue
+        kind, example = (trajectory.finish, trajectory.error) if trajectory.error else (outcome.status, outcome.reason)
+        number, first = found.get(kind, (0, example))
+        found[str(kind)] = (number + 1, first)
+    return found
+
+
 def wilson_interval(num_correct: int, num_judged: int, z: float = Z_95) -> tuple[float, float]:
     """Wilson score interval of a proportion (Wilson 1927).
 

@@ -14,6 +14,7 @@ from rl.batch import TrainingBatch
 from rl.buffer import Buffer, Slot
 from rl.checkpoint import Checkpointer
 from rl.config import BufferConfig, LoopConfig, SamplingConfig
+from rl.diagnostics.schedule import Diagnostics
 from rl.evaluate import Evaluator
 from rl.jobs import JobSource
 from rl.metrics import MetricsWriter
@@ -98,6 +99,7 @@ class Run:
     waits: Waits
     reference: Reference | None = None
     kl_in_reward: float = 0.0  # coefficient of the KL penalty that is paid as a reward
+    diagnostics: Diagnostics | None = None
     closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
     clock: PhaseClock = field(default_factory=PhaseClock)
 
@@ -128,16 +130,17 @@ class Run:
         """Whether a slot whose group was dropped gets a fresh task. max_refills is 0 unless on_drop is "replace"."""
         return len(slot.attempts) <= self.sampling.max_refills
 
-    def staleness(self, batch: TrainingBatch) -> int:
-        """Largest number of batches published between sampling and now. Raises StalenessError above max_lag."""
+    def lags(self, batch: TrainingBatch) -> list[int]:
+        """Per sample, batches published between sampling and now. Raises StalenessError above max_lag."""
+        lags = [len(self.published) - bisect_right(self.published, s.policy.start) for s in batch.samples]
         oldest = min((s.policy.start for s in batch.samples), default=self.version)
-        lag = len(self.published) - bisect_right(self.published, oldest)
-        if lag > self.lag.max_lag or oldest < self.published[0]:
+        if max(lags, default=0) > self.lag.max_lag or oldest < self.published[0]:
             raise StalenessError(
-                f"step {batch.step} holds a sample of version {oldest}, {lag} batches behind version {self.version}, "
-                f"but buffer.max_lag = {self.lag.max_lag}: an engine did not take the weights that it reported"
+                f"step {batch.step} holds a sample of version {oldest}, {max(lags)} batches behind version "
+                f"{self.version}, but buffer.max_lag = {self.lag.max_lag}: an engine did not take the weights that it "
+                f"reported"
             )
-        return lag
+        return lags
 
     def retire(self, groups: Sequence[Settled]) -> None:
         """The fate of these groups is final: tell the policies, in the order of training."""

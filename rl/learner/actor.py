@@ -6,20 +6,19 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rl.batch import StepResult, TrainingBatch
+from rl.batch import StepResult, TrainingBatch, TrainingSample
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
 from rl.learner.errors import LearnerDiedError
 from rl.learner.process_log import write_output_to
 from rl.learner.reference_host import ReferenceHost
 from rl.learner.result import RankInfo, RankResult, combine
-from rl.packing import PackedBatch, pack
+from rl.packing import MicroBatch, PackedBatch, pack
 from rollout.schema import Float32Array
 
 
@@ -57,6 +56,12 @@ class LearnerRank(ReferenceHost):
 
     def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
         return self._engine.probe(token_ids)
+
+    def geometry(self, prompts: list[list[int]]) -> dict[str, float]:
+        return self._engine.geometry(prompts)
+
+    def layer_gradients(self, samples: list[MicroBatch]) -> dict[str, float]:
+        return self._engine.layer_gradients(samples)
 
     def save(self, path: str) -> None:
         self._engine.save(path)
@@ -104,18 +109,10 @@ class LearnerClient:
         """
         start = time.perf_counter()
         info = await self.ready()
+        config = self._config
         # In a thread: packing a large batch takes long enough to hold up the driver's other coroutines.
         packed = await asyncio.to_thread(
-            partial(
-                pack,
-                batch.samples,
-                aggregation=self._loss.aggregation,
-                num_ranks=self._config.num_ranks,
-                num_optimizer_steps=self._config.num_optimizer_steps,
-                micro_batch_tokens=self._config.micro_batch_tokens,
-                layout=info.layout,
-                row_tokens=info.row_tokens,
-            )
+            self._pack, info, batch.samples, ranks=config.num_ranks, steps=config.num_optimizer_steps
         )
         reference = ray.put(packed)
         results: list[RankResult] = await self._all(lambda rank: rank.train.remote(reference))
@@ -147,6 +144,19 @@ class LearnerClient:
         answers: list[list[Float32Array]] = await self._all(lambda rank: rank.probe.remote(token_ids))
         return answers[0]
 
+    async def geometry(self, prompts: Sequence[Sequence[int]]) -> dict[str, float]:
+        """Metrics of the hidden states at the end of each prompt."""
+        listed = [list(prompt) for prompt in prompts]
+        answers: list[dict[str, float]] = await self._all(lambda rank: rank.geometry.remote(listed))
+        return answers[0]
+
+    async def layer_gradients(self, samples: Sequence[TrainingSample]) -> dict[str, float]:
+        """Metrics of the gradients of single samples, measured on the first rank alone."""
+        info = await self.ready()
+        alone = [self._pack(info, [sample], ranks=1, steps=1).steps[0].ranks[0][0] for sample in samples]
+        measured: list[dict[str, float]] = await self._results([self._ranks[0].layer_gradients.remote(alone)])
+        return measured[0]
+
     async def save(self, path: str) -> None:
         """Write `path/model` (Hugging Face format, tokenizer included), optimizer, version and random state."""
         await self._all(lambda rank: rank.save.remote(path))
@@ -163,6 +173,17 @@ class LearnerClient:
         """End the rank processes."""
         for rank in self._ranks:
             ray.kill(rank)
+
+    def _pack(self, info: RankInfo, samples: Sequence[TrainingSample], *, ranks: int, steps: int) -> PackedBatch:
+        return pack(
+            samples,
+            aggregation=self._loss.aggregation,
+            num_ranks=ranks,
+            num_optimizer_steps=steps,
+            micro_batch_tokens=self._config.micro_batch_tokens,
+            layout=info.layout,
+            row_tokens=info.row_tokens,
+        )
 
     async def _all(self, call: Callable[[Any], Any]) -> list[Any]:
         await self.ready()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from rl.diagnostics.geometry import geometry, last_states
+from rl.diagnostics.gradient_probe import attention_matrices, probe_gradients
 from rl.learner.config import Layout, LearnerConfig
 from rl.learner.errors import NonFiniteError
 from rl.learner.forward import TokenScorer
@@ -264,6 +266,26 @@ class LearnerEngine:
         batch = to_device(probe_batch(token_ids), self._device, varlen=False)
         scored = self._score_quietly(batch, temperature=1.0).cpu().numpy()
         return [np.append(np.float32(0), scored[row, : len(ids) - 1]) for row, ids in enumerate(token_ids)]
+
+    # -------------------------------------------------------------------------------------------- diagnostics
+
+    def geometry(self, prompts: list[list[int]]) -> dict[str, float]:
+        """Metrics of the hidden states at the end of each prompt. Collective with ZeRO-3."""
+        max_tokens = self._config.micro_batch_tokens
+        return geometry(last_states(self._hf_model.base_model, prompts, device=self._device, max_tokens=max_tokens))
+
+    def layer_gradients(self, samples: Sequence[MicroBatch]) -> dict[str, float]:
+        """Metrics of the gradients of single samples, one a micro-batch. Not with ZeRO-3, which splits every matrix."""
+        if self._config.zero_stage == 3:
+            raise ValueError("layer gradients need whole matrices, and learner.zero_stage = 3 splits them; use 2")
+        return probe_gradients(attention_matrices(self._hf_model), self._sample_losses(samples))
+
+    def _sample_losses(self, samples: Sequence[MicroBatch]) -> Iterator[tuple[torch.Tensor, float]]:
+        """Mean negative log-probability and mean advantage of each sample, over its loss tokens."""
+        for sample in map(self._to_device, samples):
+            # Past DeepSpeed's wrapper: this forward pass is none of a training step.
+            logprobs = self._engine.module(*sample.tokens, attention=sample.attention)[0]
+            yield -logprobs[sample.loss_mask].mean(), float(sample.advantages[sample.loss_mask].mean())
 
     # -------------------------------------------------------------------------------------------- checkpoints
 

@@ -42,12 +42,23 @@ PANELS = (
     Panel(title="Reward", metrics=(REWARD,)),
     Panel(title="Training accuracy by effort", metrics=(ACCURACY,), is_share=True),
     Panel(title="Thinking tokens by effort", metrics=(THINKING,), unit="tokens"),
+    Panel(title="Reward by source of tasks", metrics=("source/*/reward_mean",)),
+    Panel(title="Groups without contrast", metrics=("groups/all_right", "groups/all_wrong"), is_share=True),
+    Panel(title="Response length", metrics=("response/tokens_mean", "response/tokens_p95"), unit="tokens"),
+    Panel(title="Truncated responses by effort", metrics=("train/*/truncated",), is_share=True),
+    Panel(title="Mean advantage by response length", metrics=("advantage/mean_of_*",)),
+    Panel(title="Size of the advantage by response length", metrics=("advantage/size_of_*",)),
     Panel(title="Entropy", metrics=("loss/entropy",), unit="nats per token"),
     Panel(title="Clipped tokens", metrics=("loss/clip_low", "loss/clip_high"), is_share=True),
     Panel(title="Mismatch between engine and learner", metrics=("mismatch/k3",), unit="KL (k3), nats"),
     Panel(title="Time of a step", metrics=tuple(TIME_METRICS.values()), kind="stack", unit="seconds"),
     Panel(title="Staleness", metrics=(STALENESS,), unit="steps"),
+    Panel(title="Age of what is trained on", metrics=("staleness/*",), kind="stack", is_share=True),
     Panel(title="Dropped groups by reason", metrics=(DROPPED,), kind="stack", unit="groups"),
+    Panel(title="Directions in use", metrics=("geometry/rankme", "geometry/covariance_rank"), unit="effective rank"),
+    Panel(title="Decay of the spectrum", metrics=("geometry/alpha_req",)),
+    Panel(title="Gradient by layer", metrics=("gradients/nuclear/*",), unit="nuclear norm"),
+    Panel(title="Gradient jumps between layers", metrics=("gradients/*/mad",), unit="nuclear norm"),
 )
 
 

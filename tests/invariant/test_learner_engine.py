@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,53 @@ def test_what_is_exported_is_what_the_learner_computes(
             logprobs = model(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(-1)
         expected = logprobs[:-1].gather(-1, torch.tensor(ids[1:])[:, None])[:, 0].numpy()
         assert probe[0] == 0.0 and np.abs(probe[1:] - expected).max() < 1e-5
+
+
+def optimizer_tensors(engine: engine_module.LearnerEngine) -> list[torch.Tensor]:
+    return [torch.as_tensor(value).clone() for state in engine._optimizer.state.values() for value in state.values()]
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_diagnostics_change_nothing_to_the_bit(model_dirs: dict[bool, str], zero_stage: int) -> None:
+    """Weights, optimizer, random state, and all that follows; gradients are refused where matrices are split."""
+    looked, plain = (make(model_dirs[False], zero_stage=zero_stage, micro_batch_tokens=64) for _ in range(2))
+    for engine in (looked, plain):
+        engine.train(packed(engine, BATCHES[0]))
+    before, state, seed = weights(looked), optimizer_tensors(looked), torch.get_rng_state()
+
+    values = looked.geometry([[8, 9, 10], [11] * 40, [12, 13], [14]])
+    assert 1.0 < values["geometry/rankme"] <= 4.0 and 1.0 < values["geometry/covariance_rank"] <= 3.0
+    alone = [packed(looked, replace(BATCHES[1], samples=(s,))).steps[0].ranks[0][0] for s in BATCHES[1].samples[:3]]
+    if zero_stage == 3:
+        with pytest.raises(ValueError, match=r"learner\.zero_stage = 3 splits them; use 2"):
+            looked.layer_gradients(alone)
+    else:
+        gradients = looked.layer_gradients(alone)
+        assert gradients == looked.layer_gradients(alone)
+        names = {name for name in gradients if name.startswith("gradients/nuclear/")}
+        assert names == {f"gradients/nuclear/layer_{i:02d}" for i in range(SPEC.num_layers)}
+        assert all(gradients[name] > 0 for name in names)
+
+    assert difference(before, weights(looked)) == 0.0 and torch.equal(seed, torch.get_rng_state())
+    assert state and all(map(torch.equal, state, optimizer_tensors(looked)))
+    results = [engine.train(packed(engine, BATCHES[2])) for engine in (looked, plain)]
+    assert results[0] == results[1]
+    assert looked.checksums() == plain.checksums()
+
+
+def test_layer_gradients_are_those_of_the_plain_model(model_dirs: dict[bool, str]) -> None:
+    """Against an ordinary backward pass of the mean negative log-probability of the response."""
+    engine = make(model_dirs[False])
+    sample = BATCHES[0].samples[0]
+    found = engine.layer_gradients([packed(engine, replace(BATCHES[0], samples=(sample,))).steps[0].ranks[0][0]])
+    model = AutoModelForCausalLM.from_pretrained(model_dirs[False])
+    ids = torch.tensor(sample.token_ids.astype(np.int64))
+    logprobs = model(input_ids=ids[None, :-1]).logits[0].log_softmax(-1).gather(-1, ids[1:, None])[:, 0]
+    (-logprobs[torch.tensor(sample.loss_mask[1:])].mean()).backward()
+    for layer, block in enumerate(model.model.layers):
+        rows = (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj, block.self_attn.o_proj)
+        nuclear = np.mean([float(torch.linalg.svdvals(row.weight.grad.double()).sum()) for row in rows])
+        assert found[f"gradients/nuclear/layer_{layer:02d}"] == pytest.approx(nuclear, rel=1e-4)
 
 
 def test_nothing_was_compiled(environment: Path) -> None:

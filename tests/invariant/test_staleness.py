@@ -92,7 +92,7 @@ def test_planted_faults_break_the_bound(planted: type[Buffer], tmp_path: Path, m
     guarded = random_world(tmp_path / "guarded", 1, 1, 2)
     with pytest.raises(RunFailedError, match="StalenessError"):
         play(train(guarded.run))
-    monkeypatch.setattr(Run, "staleness", lambda self, batch: 0)
+    monkeypatch.setattr(Run, "lags", lambda self, batch: [0] * len(batch.samples))
     unguarded = random_world(tmp_path / "unguarded", 1, 1, 2)
     play(train(unguarded.run))
     assert max(unguarded.learner.lags) > 1

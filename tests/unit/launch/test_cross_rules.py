@@ -41,6 +41,19 @@ QUICKSTART = RECIPES / "quickstart.toml"
         (["model.num_heads=8"], r"128 / 8 = 16, and the engine's attention has kernels for head sizes 32, 64"),
         (["budgets.efforts.high.instruction='<huge>'"], r"instruction = '<huge>' has characters .* add them to"),
         (["format.thinking_open='[think]'"], r"format\.thinking_open = '\[think\]' has characters"),
+        (
+            ["learner.micro_batch_tokens=158"],
+            r"micro_batch_tokens = 158 cannot hold the longest sample, rollout\.max_model_len 160 - 1 = 159 positions",
+        ),
+        (["learner.micro_batch_tokens=158", "rollout.max_model_len=none"], r"longest sample, .* 160 - 1 = 159"),
+        (
+            ["diagnostics.geometry_every=5", "diagnostics.geometry_tasks=401"],
+            r"diagnostics\.geometry_tasks = 401 is more than tasks\.held_out\.num_tasks = 400; lower the first",
+        ),
+        (
+            ["diagnostics.gradient_every=5", "learner.zero_stage=3"],
+            r"gradient_every = 5 needs whole .* learner\.zero_stage = 3 splits them; set zero_stage = 2",
+        ),
         (["learner.dtype=bfloat16", "learner.zero_stage=0"], r"dtype bfloat16 needs zero_stage >= 1"),
     ],
 )
@@ -57,12 +70,27 @@ def test_an_estimator_without_siblings_may_have_one(credit: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "overrides",
+    [
+        ["learner.micro_batch_tokens=159"],
+        ["diagnostics.geometry_every=5", "diagnostics.geometry_tasks=400"],
+        ["diagnostics.gradient_every=5", "learner.zero_stage=2"],
+        ["learner.zero_stage=3", "diagnostics.geometry_every=5"],
+    ],
+)
+def test_what_is_just_possible_is_accepted(overrides: list[str]) -> None:
+    assert recipe.load(QUICKSTART, overrides).warnings() == []
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["learner.num_ranks=4", "cluster.num_cpus=2", "learner.threads_per_rank=1"], "= 4 threads share"),
         (["rollout.num_engines=3", "cluster.num_cpus=2", "rollout.threads_per_engine=1"], "= 3 threads share"),
         (["rollout.dtype=bfloat16"], "set them equal"),
         (["rollout.top_p=0.9"], "sample from another distribution"),
+        (["diagnostics.gradient_every=9", "loop.num_steps=5", "budgets.phases=[]"], "no gradient is ever measured"),
+        (["diagnostics.geometry_every=9", "diagnostics.geometry_tasks=99"], "alpha-ReQ needs a model at least 99 wide"),
         (["budgets.phases=[{ until_step = 9, mix = { high = 1.0 } }]", "loop.num_steps=5"], "never used"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 
 from rl.config import EvaluateConfig
 from rl.driver import train
-from rl.evaluate import Evaluator, evaluate_cell, wilson_interval
+from rl.evaluate import Evaluator, evaluate_cell, unjudged, wilson_interval
+from rl.record import Fate, Settled
 from rl.record_reader import iter_groups
 from rl.waits import Waits
-from rollout.schema import Purpose
+from rollout.schema import Finish, Purpose
 from tests.fakes.loop import FakeEngines, FakeJudge, make_scored, make_tasks, make_world, play
 
 
@@ -39,6 +41,20 @@ def test_unjudged_answers_leave_the_denominator() -> None:
     assert math.isnan(evaluate_cell("high", "greedy", [make_scored([None])]).accuracy)
     with pytest.raises(ValueError, match="at least one held-out task"):
         evaluate_cell("high", "greedy", [])
+
+
+def test_answers_without_a_verdict_are_counted_by_cause_with_an_example() -> None:
+    def answer(score: float | None, error: str | None = None) -> Settled:
+        scored = make_scored([score])
+        (trajectory,) = scored.group.trajectories
+        if error is not None:
+            trajectory = replace(trajectory, finish=Finish.PROMPT_TOO_LONG, error=error)
+        group = replace(scored.group, trajectories=(trajectory,))
+        return Settled(scored=replace(scored, group=group), fate=Fate(name="evaluated", step=1))
+
+    answers = [answer(1.0), answer(None, "9 tokens, the limit is 8"), answer(None), answer(None, "12 tokens")]
+    assert unjudged(answers) == {"prompt_too_long": (2, "9 tokens, the limit is 8"), "timeout": (1, "")}
+    assert unjudged(answers[:1]) == {}
 
 
 def test_more_tasks_than_held_out_are_refused() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from rl.learner.actor import start_learner
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
 from rl.learner.schedule import learning_rate
 from rl.learner.zero import deepspeed_config
@@ -22,6 +23,14 @@ def test_bfloat16_needs_sharded_master_weights() -> None:
     with pytest.raises(ValidationError, match="dtype bfloat16 needs zero_stage >= 1"):
         LearnerConfig(dtype="bfloat16", zero_stage=0)
     assert LearnerConfig(dtype="bfloat16", zero_stage=1).zero_stage == 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_the_learner_refuses_a_temperature_that_samples_nothing(temperature: float) -> None:
+    """Before any process is started: log-probabilities of a greedy choice are no policy."""
+    options: dict[str, Any] = {"log_dir": "nowhere", "seed": 0, "total_steps": 1}
+    with pytest.raises(ValueError, match=rf"temperature must be above 0, got {temperature}"):
+        start_learner(LearnerConfig(), LossConfig(), "nowhere", temperature=temperature, **options)
 
 
 @pytest.mark.parametrize(
