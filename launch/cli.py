@@ -190,6 +190,10 @@ def fetch(
 def main() -> int:
     """Entry point of the `ponder` command: every error of the program ends here, as a line and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+        signal.signal(signal.SIGHUP, _terminate)
+    # A shell starts a background job with SIGINT ignored, and then neither of the two signals would end the run.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = app(standalone_mode=False)
     except TyperException as error:  # unknown command or option, missing argument
@@ -222,5 +226,5 @@ def _console() -> Console:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM takes the same way out as Ctrl-C, so that a scheduler's stop also ends every actor."""
+    """A scheduler's stop and a closed terminal take the same way out as Ctrl-C, which ends every actor."""
     signal.raise_signal(signal.SIGINT)
