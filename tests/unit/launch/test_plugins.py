@@ -24,7 +24,9 @@ def test_a_file_becomes_an_absolute_target_and_can_be_loaded(tmp_path: Path, mon
 
 
 def test_a_near_miss_names_the_nearest_and_what_was_tried() -> None:
-    with pytest.raises(PluginError, match=r"did you mean 'math'.*exact, format, .*math, .*dotted path.*file.*must export"):
+    with pytest.raises(
+        PluginError, match=r"did you mean 'math'.*exact, format, .*math, .*dotted path.*file.*must export"
+    ):
         plugins.target("ponder.verifiers", "maths")
 
 
