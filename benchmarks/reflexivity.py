@@ -59,8 +59,9 @@ def mutants(reference: str, chance: random.Random) -> Iterator[tuple[str, str]]:
         yield "unit", reference + r"\%"
 
 
-def sample(reference: str, answer: str) -> Sample:
-    text = rf"\boxed{{{answer}}}"
+def sample(reference: str, answer: str, *, text: str | None = None) -> Sample:
+    """An attempt whose whole text is `text`, or else the answer in a box."""
+    text = rf"\boxed{{{answer}}}" if text is None else text
     return Sample(
         task_key="", prompt=(), reference=reference, verifier="math", thinking="", answer=text, closed=True, text=text,
         finish=Finish.STOP, effort="none",

@@ -7,6 +7,7 @@ is not; inside training it goes on from the newest checkpoint.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import shutil
@@ -145,23 +146,24 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
 async def _without_quarantined(job: Work, services: Services, tasks: TaskSplits) -> TaskSplits:
     """The tasks without those whose own reference no verifier accepts; which these are is decided once per run.
 
-    Raises ValueError when nothing is left of a split.
+    Raises ValueError when they are too many, or nothing is left of a split.
     """
-    from launch import build
+    from launch import build, quarantine
 
-    path = job.directory.quarantine
-    if not path.is_file():
-        found = await build.in_thread(services.judge.check_references, (*tasks.train, *tasks.held_out))
-        write_json(path, {task.key: reason for task, reason in found})
-    reasons: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    if not reasons:
-        return tasks
-    example = next(iter(reasons.items()))
-    job.console.warning(
-        f"{len(reasons)} tasks are left out because no verifier can judge their reference, for example {example[0]}: "
-        f"{example[1]}; all of them are in {path}"
+    path, everything = job.directory.quarantine, (*tasks.train, *tasks.held_out)
+    max_share = job.config.rewards.max_bad_references
+    bad = await build.in_thread(
+        functools.partial(
+            quarantine.quarantined, path, everything, services.judge.check_references, max_share=max_share
+        )
     )
-    return build.without_tasks(tasks, reasons.keys())
+    if not bad:
+        return tasks
+    job.console.warning(
+        f"{len(bad)} tasks are left out because no verifier can judge their reference, {quarantine.example(bad)}; "
+        f"all of them are in {path}"
+    )
+    return build.without_tasks(tasks, bad.keys())
 
 
 def _is_trained(job: Work) -> bool:

@@ -65,6 +65,9 @@ class RewardsConfig(_Section):
     sandbox: SandboxConfig = SandboxConfig()
     """Limits of the worker processes."""
 
+    max_bad_references: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of tasks that may be set aside because no verifier can judge their reference; above it the run stops."""
+
     cache_size: Annotated[int, Field(ge=0, le=10_000_000)] = 65_536
     """Number of (verifier, reference, answer) verdicts kept, for verifiers that read nothing else; 0 turns it off."""
 

@@ -49,7 +49,16 @@ _PLAIN_FUNCTIONS = frozenset(
 
 def verify(sample: Sample) -> Outcome:
     """1 when the answer equals the reference, 0 when not; UNPARSEABLE_ANSWER without a usable answer."""
-    return judge(sample, equal_by_algebra) or _judge_by_math_verify(sample)
+    try:
+        return judge(sample, equal_by_algebra) or _judge_by_math_verify(sample)
+    except MemoryError:
+        raise
+    # Whatever sympy raises on this pair: the reference was read and equals itself, so it is the answer that cannot be
+    # compared with it. Were that unjudged, a policy could dodge a wrong answer by writing one that confuses sympy.
+    except Exception as error:
+        if read_reference(sample.reference) is None:
+            raise
+        return unparseable(f"cannot be compared ({type(error).__name__})")
 
 
 def check_reference(sample: Sample) -> Outcome:

@@ -17,6 +17,8 @@ from prm.actor import StepScorerClient, start_step_scorer
 from prm.config import ExactPrmConfig, NoPrmConfig, SeparatorSplitter
 from rewards.actor import JudgeClient, start_judge
 from rewards.config import ComponentConfig, RewardsConfig, SandboxConfig
+from rewards.judge import Judge
+from rewards.outcome import samples_of
 from rewards.sandbox import WorkerPool
 from rewards.verifier import BUILT_IN_VERIFIERS
 from rollout.schema import Status
@@ -115,8 +117,22 @@ def test_bad_references_are_named_and_bad_names_are_errors(judge: JudgeClient) -
     assert quarantined is bad and "cannot be parsed" in reason
     with pytest.raises(ValueError, match="no verifier is registered as 'nobody'"):
         judge.check_references([task(verifier="nobody")])
-    with pytest.raises(ValueError, match="registered are: act, exact"):
+    with pytest.raises(ValueError, match=r"registered are: act, .*exact"):
         start_judge(RewardsConfig(components={"a": ComponentConfig(verifier="x")}), VERIFIERS)
+
+
+async def test_mathematics_has_the_same_verdicts_through_the_actor_as_through_a_thread(judge: JudgeClient) -> None:
+    answers = ["x^2-1", "x^2", r"9^{9^9}", "", r"\\int x dx", "(x+1)(x-1)", "(((x+1)^{999})^{999})^{999}", "-1+x^2"]
+    boxed = [("", rf"\boxed{{{answer}}}") for answer in answers]
+    of = task(answer="(x-1)(x+1)", verifier="math")
+    there = await judge.judge(group(boxed, of=of))
+    local = Judge(CONFIG, VERIFIERS)
+    try:
+        here = await asyncio.to_thread(lambda: asyncio.run(local.judge(samples_of(group(boxed, of=of)))))
+    finally:
+        local.close()
+    assert list(there) == here
+    assert [outcome.score for outcome in there] == [1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0]
 
 
 async def test_step_scores_here_and_there_are_the_same(scorer: StepScorerClient) -> None:
