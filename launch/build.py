@@ -79,11 +79,13 @@ def without_tasks(tasks: TaskSplits, keys: Collection[str]) -> TaskSplits:
 
 
 def verifier_targets(config: RunConfig, tasks: Sequence[Task]) -> dict[str, str]:
-    """Every registered verifier, and those that the tasks or the reward name by a path."""
+    """Every registered verifier, the reward's own plugins, and those that tasks or reward name by a path."""
     targets = plugins.registered("ponder.verifiers")
+    for name, settings in config.rewards.plugins.items():
+        targets[name] = plugins.verifier_place(settings.path or name)
     named = {task.verifier for task in tasks} | {c.verifier for c in config.rewards.components.values()}
     for name in sorted(named - targets.keys() - {TASK_VERIFIER}):
-        targets[name] = plugins.target("ponder.verifiers", name)
+        targets[name] = plugins.verifier_place(name)
     return targets
 
 
@@ -106,7 +108,7 @@ async def start_services(
         if reference is not None:
             starts.create_task(reference.ready())
         engines = starts.create_task(in_thread(start_engine_pool, config, directory, model_dir))
-        judge = starts.create_task(in_thread(start_judge, config.rewards, verifiers))
+        judge = starts.create_task(in_thread(start_judge, config.rewards, verifiers, directory.reward_failures))
         scorer = starts.create_task(in_thread(start_scorer, config))
     return Services(
         engines=engines.result(), learner=learner, judge=judge.result(), scorer=scorer.result(), reference=reference
@@ -227,7 +229,7 @@ def build_run(
         step_scorer=services.scorer,
         shapers=_shapers(config),
         gate=SignalGate(config.sampling),
-        credit=_credit(config),
+        credit=build_credit(config),
         learner=services.learner,
         sync=PublishAndProve(services.learner, services.engines, probes, config.learner.probe_tolerance),
         recorder=Recorder(directory.groups),
@@ -247,7 +249,8 @@ def _shapers(config: RunConfig) -> list[Shaper]:
     return [] if section.type == "none" else [plugins.load("ponder.shaping", section.type)(section)]
 
 
-def _credit(config: RunConfig) -> Credit:
+def build_credit(config: RunConfig) -> Credit:
+    """The credit rule that the recipe names: built-in or plugin."""
     name, settings = _choice(config.credit)
     credit: Credit = plugins.load("ponder.credit", name)(settings)
     return credit

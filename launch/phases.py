@@ -198,7 +198,7 @@ async def _evaluate(job: Work, model: Path) -> EvalResult:
         tasks = build.load_task_splits(config)
         verifiers = build.verifier_targets(config, tasks.held_out)
         engines = await build.in_thread(build.start_engine_pool, config, directory, model)
-        judge = await build.in_thread(start_judge, config.rewards, verifiers)
+        judge = await build.in_thread(start_judge, config.rewards, verifiers, directory.reward_failures)
     evaluator = build.build_evaluator(
         config,
         held_out=tasks.held_out,

@@ -24,7 +24,7 @@ from typing import Any
 
 CONTRACTS: Mapping[str, str] = MappingProxyType(
     {
-        "ponder.verifiers": "a function `verify(sample: rewards.outcome.Sample) -> rollout.schema.Outcome`",
+        "ponder.verifiers": "a function `verify(sample)` or another call shape, see `rewards.plugins.contract`",
         "ponder.tasks": "a function `generate(*, num_tasks: int, seed: int, **params) -> list[rollout.schema.Task]`",
         "ponder.steps": "a factory `start(settings, make_pool) -> launch.meter.MeteredScorer`",
         "ponder.shaping": "a factory `build(settings) -> rl.ports.Shaper`",
@@ -68,6 +68,11 @@ def target(group: str, name: str) -> str:
     if not path.is_file():
         raise PluginError(f"{group}: {name!r} names the file {path}, which does not exist")
     return f"{path}:{attribute}"
+
+
+def verifier_place(name: str) -> str:
+    """The target of a verifier; the address of a remote reward model stands for itself."""
+    return name if name.startswith(("http://", "https://")) else target("ponder.verifiers", name)
 
 
 def load(group: str, name: str) -> Callable[..., Any]:

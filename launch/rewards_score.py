@@ -41,10 +41,10 @@ def score(
     """
     if not data.is_file():
         raise ValueError(f"there is no file {data}; --data takes JSON lines with `reference` and `completion`")
-    target = plugins.target("ponder.verifiers", verifier)
+    target = plugins.verifier_place(verifier)
     config = RewardsConfig(
         components={_COMPONENT: ComponentConfig(verifier=verifier, settings=dict(settings))},
-        sandbox=SandboxConfig(num_workers=num_workers, max_seconds=max_seconds),
+        sandbox=SandboxConfig(num_workers=num_workers, max_workers=num_workers, max_seconds=max_seconds),
         deadline_s=_MAX_DEADLINE_S,
     )
     judge = Judge(config, {verifier: target})

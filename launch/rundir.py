@@ -8,6 +8,7 @@
 - quarantine.json: tasks whose reference no verifier can judge; probes.json: token sequences that prove weight sync
 - geometry_prompts.json: prompts whose hidden states are looked at, as token sequences
 - ledger.json: tokens, verdicts and seconds spent
+- reward_failures/: samples that verifiers failed on, one file a verifier
 - groups/: every group with its fate, in Parquet
 - checkpoints/: written aside and renamed when whole
 - usage.json: seconds and peak memory over all sessions
@@ -55,6 +56,7 @@ class RunDirectory:
         self.summary = root / "summary.json"
         self.report = root / "report.html"
         self.groups = root / "groups"
+        self.reward_failures = root / "reward_failures"
         self.checkpoints = root / "checkpoints"
         self.logs = root / "logs"
         self.base_model = root / "base_model"

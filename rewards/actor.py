@@ -8,17 +8,22 @@ from there to the sandbox.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from rewards.batching import BatchedCalls
+from rewards.batching import BatchedCalls, LatencyHistogram
 from rewards.config import RewardsConfig
-from rewards.judge import Judge
+from rewards.failures import FailureFiles, label_of
+from rewards.judge import Judge, Timings
 from rewards.outcome import Sample, samples_of, unjudged
+from rewards.quota import Breach, Failure, QuotaError
 from rewards.routing import Routing
 from rollout.schema import Group, Metric, Outcome, Status, Task
 
@@ -27,6 +32,19 @@ _GRACE_S = 5.0
 _START_S = 120.0
 _REFERENCE_CHECK_S = 1800.0
 _MAX_CONCURRENT_CALLS = 1000
+_LOG = logging.getLogger("ponder.rewards")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeReport:
+    """What the service tells its client with every answer: counts since its start, the rest since the last report."""
+
+    stats: Mapping[str, int]
+    timings: Timings
+    adapters: Mapping[str, str]
+    failures: Sequence[Failure]
+    num_failures: Mapping[str, int]
+    breach: Breach | None
 
 
 class _JudgeActor:
@@ -35,10 +53,10 @@ class _JudgeActor:
     def __init__(self, config: RewardsConfig, verifiers: Mapping[str, str]) -> None:
         self._judge = Judge(config, verifiers)
 
-    async def judge(self, groups: list[list[Sample]]) -> tuple[list[list[Outcome]], dict[str, int]]:
-        """Verdicts of several groups, and the counts so far."""
+    async def judge(self, groups: list[list[Sample]]) -> tuple[list[list[Outcome]], JudgeReport]:
+        """Verdicts of several groups, and what happened since the last report."""
         outcomes = iter(await self._judge.judge([sample for group in groups for sample in group]))
-        return [[next(outcomes) for _ in group] for group in groups], self._judge.stats()
+        return [[next(outcomes) for _ in group] for group in groups], self._report()
 
     async def check_references(self, samples: list[Sample]) -> list[str | None] | ValueError:
         """The judge's answer; a mistake in the set-up comes back as a value, free of the remote traceback."""
@@ -50,22 +68,41 @@ class _JudgeActor:
     async def close(self) -> None:
         self._judge.close()
 
+    def _report(self) -> JudgeReport:
+        failures = self._judge.failures
+        return JudgeReport(
+            stats=self._judge.stats(),
+            timings=self._judge.take_timings(),
+            adapters=self._judge.adapters(),
+            failures=failures.take(),
+            num_failures=failures.counts(),
+            breach=failures.breach(),
+        )
+
 
 class JudgeClient:
     """Implements `rl.ports.Judge`. Belongs to one event loop."""
 
-    def __init__(self, actor: Any, config: RewardsConfig, routing: Routing) -> None:
+    def __init__(self, actor: Any, config: RewardsConfig, routing: Routing, failures: FailureFiles) -> None:
         self._actor = actor
         self._routing = routing
+        self._files = failures
+        self._breach: Breach | None = None
         self._calls: BatchedCalls[list[Sample], list[Outcome]] = BatchedCalls(
             self._send, max_pending=config.max_pending_groups, deadline_s=config.deadline_s + _GRACE_S
         )
         self._statuses: Counter[Status] = Counter()
         self._num_quick = 0
         self._stats: Mapping[str, int] = {}
+        self._num_failures: Mapping[str, int] = {}
+        self._adapters: Mapping[str, str] = {}
+        self._timings = Timings(latency={}, waits=LatencyHistogram(), most_workers=0)
 
     async def judge(self, group: Group) -> tuple[Outcome, ...]:
-        """Verdicts in sibling order. A failure of the service is an unjudged outcome, never an exception or a zero."""
+        """Verdicts in sibling order. A failure of the service is an unjudged outcome, never an exception or a zero.
+
+        Raises QuotaError, on purpose, once a verifier has failed more often than `rewards.quota` allows.
+        """
         samples = samples_of(group)
         verdicts = [self._routing.quick_verdict(sample) for sample in samples]
         rest = [sample for sample, verdict in zip(samples, verdicts, strict=True) if verdict is None]
@@ -73,6 +110,8 @@ class JudgeClient:
         slow = iter(await self._ask(rest) if rest else ())
         outcomes = tuple(next(slow) if verdict is None else verdict for verdict in verdicts)
         self._statuses.update(outcome.status for outcome in outcomes)
+        if self._breach is not None:
+            raise QuotaError(self._described(self._breach))
         return outcomes
 
     def check_references(self, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
@@ -101,7 +140,11 @@ class JudgeClient:
         if looked_up:
             hit_rate = self._stats["cached"] / looked_up
             metrics.append(Metric(name="judge/cache_hit_rate", value=hit_rate, reduce="last"))
-        return metrics + self._calls.metrics("judge")
+        metrics += [
+            Metric(name=f"judge/failures/{label_of(name)}", value=float(n), reduce="last")
+            for name, n in self._num_failures.items()
+        ]
+        return metrics + self._timing_metrics() + self._calls.metrics("judge")
 
     def close(self) -> None:
         """End the actor and its workers. Safe to call when they are gone already."""
@@ -109,6 +152,22 @@ class JudgeClient:
         with contextlib.suppress(RayError):
             ray.get(self._actor.close.remote(), timeout=_GRACE_S)
         ray.kill(self._actor)
+
+    def _timing_metrics(self) -> list[Metric]:
+        timings = self._timings
+        self._timings = Timings(latency={}, waits=LatencyHistogram(), most_workers=0)
+        values = {"queue_wait_p99_s": timings.waits.quantile(0.99), "workers": float(timings.most_workers)}
+        for name, histogram in timings.latency.items():
+            values[f"{label_of(name)}/latency_p50_s"] = histogram.quantile(0.5)
+            values[f"{label_of(name)}/latency_p99_s"] = histogram.quantile(0.99)
+        return [Metric(name=f"judge/{name}", value=value, reduce="max") for name, value in values.items()]
+
+    def _described(self, breach: Breach) -> str:
+        path = self._files.path_of(breach.verifier)
+        return (
+            f"{breach.text}. Samples it failed on are in {path}: try them with `ponder rewards check "
+            f"{breach.verifier} --data {path}`, mend the function and resume the run, or raise the quota"
+        )
 
     async def _ask(self, samples: list[Sample]) -> list[Outcome]:
         try:
@@ -120,12 +179,24 @@ class JudgeClient:
 
     async def _send(self, groups: list[list[Sample]]) -> list[list[Outcome]]:
         outcomes: list[list[Outcome]]
-        outcomes, self._stats = await self._actor.judge.remote(groups)
+        outcomes, report = await self._actor.judge.remote(groups)
+        self._take(report)
         return outcomes
 
+    def _take(self, report: JudgeReport) -> None:
+        self._stats, self._num_failures = report.stats, report.num_failures
+        self._timings.merge(report.timings)
+        for name in report.adapters.keys() - self._adapters.keys():
+            _LOG.warning("reward plugin %s: adapter %s", name, report.adapters[name])
+        self._adapters = report.adapters
+        self._files.write(report.failures)
+        self._breach = self._breach or report.breach
 
-def start_judge(config: RewardsConfig, verifiers: Mapping[str, str]) -> JudgeClient:
+
+def start_judge(config: RewardsConfig, verifiers: Mapping[str, str], failures_dir: Path) -> JudgeClient:
     """Start the service on a running Ray and wait until it answers. `verifiers` maps a name to 'module:attribute'.
+
+    Samples that a verifier fails on are written below `failures_dir`.
 
     Raises ValueError when a component names a verifier that is not among them.
     """
@@ -134,6 +205,6 @@ def start_judge(config: RewardsConfig, verifiers: Mapping[str, str]) -> JudgeCli
     # It restarts on its own when it is killed: groups in flight are unjudged, later ones are judged again.
     options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": _MAX_CONCURRENT_CALLS}
     actor = ray.remote(_JudgeActor).options(**options).remote(config, dict(verifiers))
-    client = JudgeClient(actor, config, routing)
+    client = JudgeClient(actor, config, routing, FailureFiles(failures_dir))
     ray.get(actor.__ray_ready__.remote(), timeout=_START_S)
     return client

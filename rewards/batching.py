@@ -38,6 +38,10 @@ class LatencyHistogram:
                 return math.exp2(bucket / _BUCKETS_PER_OCTAVE)
         return 0.0
 
+    def merge(self, other: LatencyHistogram) -> None:
+        """Add what another histogram has counted."""
+        self._counts.update(other._counts)
+
     def clear(self) -> None:
         self._counts.clear()
 

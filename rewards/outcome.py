@@ -19,6 +19,7 @@ class Sample:
     `settings` is what the recipe says to the verifier that is asked.
 
     `answer` is the text after the closing thinking mark, "" when there is none; `closed` says whether there was one.
+    `completion` is all that the policy wrote, marks and thinking included, without the end-of-sequence mark.
     """
 
     task_key: str
@@ -35,6 +36,20 @@ class Sample:
     skills: tuple[str, ...] = ()
     meta: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    group_id: str = ""
+    end: int | None = None  # where the completion ends in `text`; None: at its end
+    token_ids: tuple[int, ...] = ()  # [response tokens] as they were sampled, forced ones included
+    max_thinking_tokens: int | None = None
+
+    @property
+    def completion(self) -> str:
+        return self.text[: self.end]
+
+    @property
+    def question(self) -> str:
+        """The contents of the messages, joined by blank lines: the prompt without a chat template."""
+        return "\n\n".join(message.content for message in self.prompt)
 
     @classmethod
     def of(cls, trajectory: Trajectory, job: Job) -> Sample:
@@ -53,6 +68,11 @@ class Sample:
             sibling=trajectory.sibling,
             skills=job.task.skills,
             meta=job.task.meta,
+            source=job.task.source,
+            group_id=job.group_id,
+            end=_end(trajectory),
+            token_ids=tuple(trajectory.token_ids[trajectory.prompt_len :].tolist()),
+            max_thinking_tokens=job.budget.max_thinking_tokens,
         )
 
     @classmethod
@@ -71,11 +91,22 @@ class Sample:
             effort="reference",
             skills=task.skills,
             meta=task.meta,
+            source=task.source,
         )
 
     def with_reference_as_answer(self) -> Sample:
         """The same sample had the policy answered with the reference itself."""
-        return replace(self, answer=self.reference, text=self.reference, thinking="", closed=True, finish=Finish.STOP)
+        return replace(self.answer_only(), answer=self.reference, text=self.reference, closed=True, finish=Finish.STOP)
+
+    def answer_only(self) -> Sample:
+        """The same sample for a reader who must not see the thinking, nor what it could be guessed from."""
+        return replace(self, thinking="", text=self.answer, end=None, token_ids=(), sibling=0, group_id="")
+
+
+def _end(trajectory: Trajectory) -> int | None:
+    """Answer or open thinking are the last of a completion; what follows them is the end-of-sequence mark."""
+    last = trajectory.answer or trajectory.thinking
+    return None if last is None else last[1]
 
 
 def samples_of(group: Group) -> list[Sample]:

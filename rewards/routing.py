@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from rewards.compose import compose
-from rewards.config import TASK_VERIFIER, RewardsConfig
+from rewards.config import TASK_VERIFIER, PluginConfig, RewardsConfig
 from rewards.outcome import UNJUDGEABLE_FINISHES, Sample, unjudged
-from rewards.verifier import traits_of
+from rewards.plugins.spec import PluginSpec
+from rewards.verifier import BUILT_IN_VERIFIERS, FOREIGN, traits_of
 from rollout.schema import Outcome, Status
 
 
@@ -32,14 +33,20 @@ class Question(NamedTuple):
 
 
 class Routing:
-    """The reward's components over the registered verifiers. `verifiers` maps a name to 'module:attribute'."""
+    """The reward's components over the registered verifiers. `verifiers` maps a name to 'module:attribute'.
+
+    What is not built in is a plugin: its target binds it to its settings, see `rewards.plugins`.
+    """
 
     def __init__(self, config: RewardsConfig, verifiers: Mapping[str, str]) -> None:
         """Raises UnknownVerifierError for a component that names no registered verifier, VerifierSettingsError for
         settings that it does not have."""
         self._components = {name: component.verifier for name, component in config.components.items()}
         self._weights = {name: component.weight for name, component in config.components.items()}
-        self._verifiers = dict(verifiers)
+        self._verifiers = {
+            name: place if is_ours(place) else plugin_spec(name, place, config).target()
+            for name, place in verifiers.items()
+        }
         for name in set(self._components.values()) - {TASK_VERIFIER}:
             self.target(name)
         self._settings = {name: component.settings for name, component in config.components.items()}
@@ -51,7 +58,7 @@ class Routing:
             check_settings(f"rewards.{where}", self.target(verifier), settings)
 
     def target(self, verifier: str) -> str:
-        """'module:attribute' of a registered name."""
+        """What a worker loads for a registered name."""
         if verifier not in self._verifiers:
             known = ", ".join(sorted(self._verifiers)) or "none"
             raise UnknownVerifierError(f"no verifier is registered as {verifier!r}; registered are: {known}")
@@ -98,6 +105,28 @@ class Routing:
                 return None
             outcomes[name] = outcome
         return self.verdict(outcomes)
+
+
+def is_ours(place: str) -> bool:
+    """Whether a function keeps the contract of `rewards.verifier` itself, so that no adapter stands before it."""
+    return place in BUILT_IN_VERIFIERS.values() or traits_of(place) is not FOREIGN
+
+
+def plugin_spec(name: str, place: str, config: RewardsConfig) -> PluginSpec:
+    """A plugin with the settings that `rewards.plugins` has for its name."""
+    settings = config.plugins.get(name, PluginConfig())
+    low, high = settings.range
+    return PluginSpec(
+        name=name,
+        place=place,
+        adapter=settings.adapter,
+        reads_thinking=settings.reads_thinking,
+        low=low,
+        high=high,
+        max_seconds=settings.max_seconds,
+        default_seconds=config.sandbox.max_seconds,
+        batch_size=settings.batch_size,
+    )
 
 
 def answer_in_process(target: str, sample: Sample) -> Outcome | None:

@@ -36,10 +36,17 @@ _MAX_FILE_BYTES = 64 << 20
 _PR_SET_PDEATHSIG = 1
 
 Target = Callable[[Any], Any]
+MAKER_MARK = "!"
 
 
 def load_target(target: str) -> Target:
-    """Import 'package.module:attribute' or 'path/to/file.py:attribute'. Raises whatever the import raises."""
+    """Import 'package.module:attribute' or 'path/to/file.py:attribute'. Raises whatever the import raises.
+
+    'package.module:maker!text' is what the maker makes of the text: a function bound to its settings.
+    """
+    maker, mark, text = target.partition(MAKER_MARK)
+    if mark and maker.partition(":")[2].isidentifier():
+        return load_target(maker)(text)  # type: ignore[no-any-return]
     where, _, attribute = target.rpartition(":")
     if where.endswith(".py"):
         spec = importlib.util.spec_from_file_location("ponder_plugin_" + os.path.basename(where)[:-3], where)

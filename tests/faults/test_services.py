@@ -8,6 +8,7 @@ import functools
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -41,8 +42,8 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def judge(cluster: None) -> Iterator[JudgeClient]:
-    judge = start_judge(CONFIG, VERIFIERS)
+def judge(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[JudgeClient]:
+    judge = start_judge(CONFIG, VERIFIERS, tmp_path_factory.mktemp("failures"))
     yield judge
     judge.close()
 
@@ -111,14 +112,14 @@ async def test_a_killed_service_is_unjudged_and_then_there_again(judge: JudgeCli
         await asyncio.sleep(0.2)
 
 
-def test_bad_references_are_named_and_bad_names_are_errors(judge: JudgeClient) -> None:
+def test_bad_references_are_named_and_bad_names_are_errors(judge: JudgeClient, tmp_path: Path) -> None:
     good, bad = task(answer="3/4", verifier="math"), task(answer=r"\frac{1}{", verifier="math")
     ((quarantined, reason),) = judge.check_references([good, bad])
     assert quarantined is bad and "cannot be parsed" in reason
     with pytest.raises(ValueError, match="no verifier is registered as 'nobody'"):
         judge.check_references([task(verifier="nobody")])
     with pytest.raises(ValueError, match=r"registered are: act, .*exact"):
-        start_judge(RewardsConfig(components={"a": ComponentConfig(verifier="x")}), VERIFIERS)
+        start_judge(RewardsConfig(components={"a": ComponentConfig(verifier="x")}), VERIFIERS, tmp_path)
 
 
 async def test_mathematics_has_the_same_verdicts_through_the_actor_as_through_a_thread(judge: JudgeClient) -> None:

@@ -51,8 +51,8 @@ async def fresh() -> AsyncIterator[Judge]:
         ("none", Status.CRASH, None),
         ("nan", Status.CRASH, None),
         ("above", Status.CRASH, None),
-        ("true", Status.CRASH, None),
-        ("number", Status.CRASH, None),
+        ("true", Status.JUDGED, 1.0),
+        ("number", Status.JUDGED, 1.0),
         ("huge", Status.CRASH, None),
     ],
 )
