@@ -34,7 +34,7 @@ def judge() -> Iterator[Judge]:
 
 @pytest.fixture
 async def fresh() -> AsyncIterator[Judge]:
-    judge = Judge(RewardsConfig(sandbox=SANDBOX, cache_size=2), VERIFIERS)
+    judge = Judge(RewardsConfig(sandbox=SandboxConfig(max_seconds=10), cache_size=2), VERIFIERS)
     yield judge
     judge.close()
 
