@@ -61,7 +61,7 @@ class LearnerConfig(_Settings):
     layout: Literal["auto", "packed", "buckets"] = "auto"
     """Packed rows or length-sorted padded rows; auto packs where a variable-length attention kernel is installed."""
     max_logit_mib: PositiveInt = 256
-    """Most MiB of float32 logits held at once; longer micro-batches go through the output head in chunks."""
+    """Most MiB of logits held at once; longer micro-batches go through the output head in chunks, each twice."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     threads_per_rank: PositiveInt = 1

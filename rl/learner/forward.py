@@ -1,9 +1,6 @@
-"""Log-probability and entropy of chosen tokens under a causal language model.
+"""Log-probability and entropy of chosen tokens under a causal language model, and the attention of a micro-batch.
 
-    log p_t = z_t[y_t] - logsumexp(z_t),   H_t = -sum_v p_tv log p_tv,   z_t = logits_t / temperature
-
-in float32, whatever the dtype of the model. Only positions with a loss token go through the output head, in chunks that
-hold at most `max_logit_mib` MiB of logits; with more than one chunk the backward pass computes each again.
+Only positions with a loss token go through the output head, which `rl/learner/head.py` computes in chunks.
 """
 
 from __future__ import annotations
@@ -12,10 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
 
-BYTES_PER_LOGIT = 4
+from rl.learner.head import ChunkedHead
+
 HEAD_TOLERANCE = 1e-2  # bfloat16 rounding of logits; a missing scale or soft cap is far larger
 
 
@@ -32,7 +28,7 @@ class TokenScorer(torch.nn.Module):  # type: ignore[misc]  # torch is not type-c
         super().__init__()
         self.model = model
         self._temperature = temperature
-        self._chunk_tokens = max(1, max_logit_mib * 2**20 // (BYTES_PER_LOGIT * model.config.vocab_size))
+        self.head = ChunkedHead(model.get_output_embeddings(), max_logit_mib=max_logit_mib)
 
     def forward(
         self,
@@ -42,6 +38,7 @@ class TokenScorer(torch.nn.Module):  # type: ignore[misc]  # torch is not type-c
         *,
         attention: dict[str, Any],
         temperature: float | None = None,
+        entropy_gradient: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Score the targets at the chosen positions.
 
@@ -50,36 +47,23 @@ class TokenScorer(torch.nn.Module):  # type: ignore[misc]  # torch is not type-c
             chosen: [K] flat indices into R * T.
             attention: positions and mask as `causal_attention`, `block_attention` or `varlen_attention` make them.
             temperature: replaces the sampling temperature, for probes.
+            entropy_gradient: whether the entropies carry a gradient, which costs a little memory and time.
 
         Returns:
-            Log-probabilities with gradient and entropies without, both [R, T] float32, zero where not chosen.
+            Log-probabilities and entropies, both [R, T] float32, zero where not chosen.
         """
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False, **attention).last_hidden_state
         picked = hidden.flatten(0, 1).index_select(0, chosen)
         labels = targets.flatten().index_select(0, chosen)
-        scale = 1.0 / (self._temperature if temperature is None else temperature)
-
-        chunks = list(zip(picked.split(self._chunk_tokens), labels.split(self._chunk_tokens), strict=True))
-        if len(chunks) == 1:
-            logprobs, entropies = self._score(picked, labels, scale)
-        else:
-            scored = [checkpoint(self._score, h, y, scale, use_reentrant=False) for h, y in chunks]
-            logprobs, entropies = (torch.cat(part) for part in zip(*scored, strict=True))
+        chosen_temperature = self._temperature if temperature is None else temperature
+        logprobs, entropies = self.head(
+            picked, labels, temperature=chosen_temperature, entropy_gradient=entropy_gradient
+        )
         empty = torch.zeros(input_ids.numel(), dtype=torch.float32, device=input_ids.device)
         return (
             empty.index_copy(0, chosen, logprobs).view_as(input_ids),
             empty.index_copy(0, chosen, entropies).view_as(input_ids),
         )
-
-    def _score(self, hidden: torch.Tensor, labels: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """[K, H] hidden states and [K] labels to [K] log-probabilities and [K] entropies."""
-        logits = self.model.get_output_embeddings()(hidden).float()
-        if scale != 1.0:
-            logits = logits * scale
-        logprobs = F.log_softmax(logits, dim=-1)
-        with torch.no_grad():
-            entropies = -torch.linalg.vecdot(logprobs.exp(), logprobs)
-        return logprobs.gather(-1, labels.unsqueeze(-1)).squeeze(-1), entropies
 
 
 def causal_attention() -> dict[str, Any]:

@@ -83,7 +83,7 @@ def test_logprobs_and_entropy_are_those_of_a_plain_forward(model: LlamaForCausal
 def test_chunks_change_neither_values_nor_gradients(model: LlamaForCausalLM) -> None:
     whole = TokenScorer(model, temperature=1.0, max_logit_mib=1)
     chunked = TokenScorer(model, temperature=1.0, max_logit_mib=1)
-    chunked._chunk_tokens = 7
+    chunked.head.chunk_tokens = 7
     (values, gradients), (other_values, other_gradients) = (
         score(s, micro_batches("buckets")) for s in (whole, chunked)
     )
