@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from rl.diagnostics.config import ALPHA_RANKS, DiagnosticsConfig
+from rl.learner.config import LearnerConfig
 
 
-def check(settings: DiagnosticsConfig, num_held_out: int, zero_stage: int) -> None:
+def check(settings: DiagnosticsConfig, num_held_out: int, learner: LearnerConfig) -> None:
     """Raise ValueError for what cannot be measured."""
     if settings.geometry_every and settings.geometry_tasks > num_held_out:
         raise ValueError(
             f"diagnostics.geometry_tasks = {settings.geometry_tasks} is more than tasks.held_out.num_tasks = "
             f"{num_held_out}; lower the first or raise the second"
         )
-    if settings.gradient_every and zero_stage == 3:
+    if settings.gradient_every and learner.zero_stage == 3:
         raise ValueError(
             f"diagnostics.gradient_every = {settings.gradient_every} needs whole weight matrices on a rank, and "
             f"learner.zero_stage = 3 splits them; set zero_stage = 2 or gradient_every = 0"
+        )
+    if settings.gradient_every and learner.lora is not None:
+        raise ValueError(
+            f"diagnostics.gradient_every = {settings.gradient_every} reads the gradients of the attention matrices, "
+            f"and with learner.lora they are frozen; leave learner.lora out or set gradient_every = 0"
         )
 
 

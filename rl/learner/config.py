@@ -29,6 +29,17 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class LoraConfig(_Settings):
+    """Low-rank adapters beside frozen matrices. There is no dropout: a ratio under two dropout masks is noise."""
+
+    rank: PositiveInt = 16
+    """Inner dimension of an adapter."""
+    alpha: PositiveFloat = 32
+    """The adapter's product is scaled by alpha / rank."""
+    target_modules: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """Names of the matrices that get an adapter; `all-linear` means all of them but the output head."""
+
+
 class LearnerConfig(_Settings):
     """How scored samples become better weights."""
 
@@ -37,7 +48,7 @@ class LearnerConfig(_Settings):
     betas: tuple[Beta, Beta] = (0.9, 0.95)
     """Decay rates of AdamW's first and second moments."""
     weight_decay: NonNegativeFloat = 0.0
-    """Decoupled weight decay, applied to every parameter."""
+    """Decoupled weight decay of the matrices; norms, biases and the token embedding are never decayed."""
     warmup_steps: NonNegativeInt = 0
     """Optimizer steps over which the learning rate rises linearly to `lr`."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
@@ -47,7 +58,9 @@ class LearnerConfig(_Settings):
     max_grad_norm: PositiveFloat = 1.0
     """Largest global gradient norm; larger gradients are scaled down to it."""
     num_optimizer_steps: PositiveInt = 1
-    """Optimizer steps per batch; each sample is used in exactly one of them."""
+    """Optimizer steps per pass over a batch; each sample is used in exactly one of them."""
+    epochs: PositiveInt = 1
+    """Passes over each batch; all are anchored to the weights before the first."""
     num_ranks: PositiveInt = 1
     """Learner processes, each holding a share of every batch."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -64,6 +77,8 @@ class LearnerConfig(_Settings):
     """Most MiB of logits held at once; longer micro-batches go through the output head in chunks, each twice."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters instead of the whole model; left out means the whole model."""
     threads_per_rank: PositiveInt = 1
     """CPU threads of one rank."""
     probe_tolerance: PositiveFloat = 1e-2

@@ -10,12 +10,12 @@ number of micro-batches differs from step to step, and `step()` is where accumul
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,14 @@ import torch.distributed as dist
 from rl.diagnostics.geometry import geometry, last_states
 from rl.diagnostics.gradient_probe import attention_matrices, probe_gradients
 from rl.learner.config import Layout, LearnerConfig
+from rl.learner.dump import dump_name, dump_step
 from rl.learner.errors import NonFiniteError
+from rl.learner.export import Exporter
 from rl.learner.forward import TokenScorer
+from rl.learner.lora import add_adapters, save_adapter
 from rl.learner.micro_batch import DeviceBatch, probe_batch, to_device
 from rl.learner.model import has_varlen_kernel, load_model, save_model
+from rl.learner.optimizer import build_optimizer
 from rl.learner.result import RankInfo, RankResult
 from rl.learner.schedule import learning_rate
 from rl.learner.zero import deepspeed_config
@@ -40,7 +44,6 @@ from rl.losses.registry import LOSSES
 from rl.packing import MicroBatch, PackedBatch, PackedStep
 from rollout.schema import Float32Array
 
-EXPORT_CHUNK_BYTES = 512 * 2**20  # of weights held at once, beside the model, while publishing
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # the longest one rank may wait for another
 MAX_NAMED = 8  # samples listed in an error
 TAG = "engine"
@@ -53,27 +56,6 @@ class Rendezvous:
     rank: int
     num_ranks: int
     address: str  # "tcp://host:port" of rank 0
-
-
-class GuardedAdamW(torch.optim.AdamW):  # type: ignore[misc]  # torch is not type-checked
-    """AdamW that clips the global gradient norm and refuses a non-finite one.
-
-    For ZeRO stage 0, where the optimizer sees whole gradients, equal on every rank. With stages 1 to 3 it sees a share
-    of them, DeepSpeed clips by the global norm and skips a non-finite step, and `max_grad_norm` is None here.
-    """
-
-    def __init__(self, params: Any, *, max_grad_norm: float | None, **options: Any) -> None:
-        super().__init__(params, **options)
-        self._max_grad_norm = max_grad_norm
-        self.grad_norm: float | None = None
-
-    def step(self, closure: None = None) -> None:
-        if self._max_grad_norm is not None:
-            parameters = [p for group in self.param_groups for p in group["params"]]
-            self.grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm))
-            if not np.isfinite(self.grad_norm):
-                raise NonFiniteError(f"gradient norm {self.grad_norm}")
-        super().step()
 
 
 class LearnerEngine:
@@ -89,10 +71,12 @@ class LearnerEngine:
         temperature: float,
         seed: int,
         total_steps: int,
+        dump_dir: str,
     ) -> None:
         """Load the model and split it over the ranks. Collective.
 
         Args:
+            dump_dir: where a batch goes that gave a non-finite loss or gradient.
             temperature: sampling temperature; log-probabilities are computed after it, as the engine reports them.
             total_steps: optimizer steps of the whole run, for the learning-rate schedule.
         """
@@ -105,22 +89,21 @@ class LearnerEngine:
         self._model_dir = model_dir
         self._rendezvous = rendezvous
         self._total_steps = total_steps
+        self._dump_dir = Path(dump_dir)
         self._varlen = config.layout != "buckets" and has_varlen_kernel(config)
         _join(rendezvous, config.device)
         self._hf_model = load_model(model_dir, config)
         self._num_parameters = sum(p.numel() for p in self._hf_model.parameters())
-        self._export_plan = _plan_export(self._hf_model)
-        scorer = TokenScorer(self._hf_model, temperature=temperature, max_logit_mib=config.max_logit_mib)
-        self._optimizer = GuardedAdamW(
-            scorer.parameters(),
-            lr=config.lr,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-            fused=True,
-            max_grad_norm=config.max_grad_norm if config.zero_stage == 0 else None,
-        )
+        if config.lora is not None:
+            add_adapters(self._hf_model, config.lora, seed=seed)
+        whole = partial(deepspeed.zero.GatheredParameters, enabled=config.zero_stage == 3)
+        self._exporter = Exporter(self._hf_model, rank=rendezvous.rank, whole=whole)
+        self._optimizer = build_optimizer(self._hf_model, config)
+        num_trainable = sum(p.numel() for p in self._hf_model.parameters() if p.requires_grad)
         self._engine, *_ = deepspeed.initialize(
-            model=scorer, optimizer=self._optimizer, config=deepspeed_config(config, self._num_parameters)
+            model=TokenScorer(self._hf_model, temperature=temperature, max_logit_mib=config.max_logit_mib),
+            optimizer=self._optimizer,
+            config=deepspeed_config(config, num_trainable),
         )
         self._device = self._engine.device
 
@@ -130,13 +113,13 @@ class LearnerEngine:
             layout=auto if self._config.layout == "auto" else self._config.layout,
             row_tokens=self._config.micro_batch_tokens if self._varlen else None,
             num_parameters=self._num_parameters,
-            num_chunks=len(self._export_plan),
+            num_chunks=self._exporter.num_chunks,
         )
 
     # -------------------------------------------------------------------------------------------- training
 
     def train(self, batch: PackedBatch) -> RankResult:
-        """One optimizer step per step of the batch. Collective.
+        """One optimizer step per step of the batch, `epochs` times over. Collective.
 
         Raises:
             NonFiniteError: on every rank, before the update that would have used the value. Half a step of gradients is
@@ -147,11 +130,12 @@ class LearnerEngine:
         result = RankResult(version=self.version)
         self._is_spoiled = True
         steps = [[self._to_device(m) for m in step.ranks[self._rendezvous.rank]] for step in batch.steps]
-        # Later steps are anchored to the weights before the first update. The first step's anchor is its own forward.
+        # All is anchored to the weights before the first update. The very first step's anchor is its own forward.
         anchors: list[list[torch.Tensor | None]] = [[None] * len(steps[0])]
         anchors += [[self._score_quietly(m) for m in micro_batches] for micro_batches in steps[1:]]
-        for packed, micro_batches, anchor in zip(batch.steps, steps, anchors, strict=True):
-            self._train_step(packed, micro_batches, anchor, batch.names, result)
+        for _ in range(self._config.epochs):
+            for packed, micro_batches, anchor in zip(batch.steps, steps, anchors, strict=True):
+                self._train_step(packed, micro_batches, anchor, batch.names, result)
         self._is_spoiled = False
         result.version = self.version
         return result
@@ -164,34 +148,41 @@ class LearnerEngine:
         names: tuple[str, ...],
         result: RankResult,
     ) -> None:
+        """Accumulate and update. An anchor that is None becomes the log-probabilities of this pass."""
         result.lr = learning_rate(self._config, self.version, self._total_steps)
         for group in self._engine.optimizer.param_groups:
             group["lr"] = result.lr
         bad: list[int] = []
         result.losses.append(0.0)
-        for micro_batch, anchor in zip(micro_batches, anchors, strict=True):
-            bad += self._accumulate(micro_batch, anchor, packed.normalizer, result)
+        for index, micro_batch in enumerate(micro_batches):
+            segments, anchors[index] = self._accumulate(micro_batch, anchors[index], packed.normalizer, result)
+            bad += segments
         bad_names = self._gather_names([names[i] for i in bad])
         if bad_names:
-            raise NonFiniteError(f"{self._where(packed)}: non-finite loss in {_listed(bad_names)}")
+            raise self._refusal(packed, names, f"non-finite loss in {_listed(bad_names)}", bad_names)
         try:
             self._engine.step()
         except NonFiniteError as error:
-            raise NonFiniteError(f"{self._where(packed)}: {error}, with a finite loss") from None
+            raise self._refusal(packed, names, f"{error}, with a finite loss", []) from None
         if not self._engine.was_step_applied():
-            raise NonFiniteError(f"{self._where(packed)}: non-finite gradient norm, with a finite loss")
+            raise self._refusal(packed, names, "non-finite gradient norm, with a finite loss", [])
         self.version += 1
         stage_0_norm = self._optimizer.grad_norm
         result.grad_norms.append(float(self._engine.get_global_grad_norm() if stage_0_norm is None else stage_0_norm))
 
     def _accumulate(
         self, micro_batch: DeviceBatch, anchor: torch.Tensor | None, normalizer: float, result: RankResult
-    ) -> list[int]:
-        """Forward and backward of one micro-batch; adds its metrics. Returns the segments with a non-finite value."""
+    ) -> tuple[list[int], torch.Tensor]:
+        """Forward and backward of one micro-batch; adds its metrics.
+
+        Returns:
+            The segments with a non-finite value, and the anchor that was used.
+        """
         learner, entropies = self._engine(*micro_batch.tokens, attention=micro_batch.attention)
+        anchor = learner.detach() if anchor is None else anchor
         inputs = LossInputs(
             learner_logprobs=learner,
-            anchor_logprobs=learner.detach() if anchor is None else anchor,
+            anchor_logprobs=anchor,
             sampler_logprobs=micro_batch.sampler_logprobs,
             advantages=micro_batch.advantages,
             mask=micro_batch.loss_mask,
@@ -206,13 +197,13 @@ class LearnerEngine:
         if not bool(torch.isfinite(output.loss)):
             # No backward pass: the other ranks still need their collectives, so a zero of the same graph goes instead.
             self._backward(torch.nan_to_num(learner).sum() * 0.0)
-            return micro_batch.non_finite(learner.detach())
+            return micro_batch.non_finite(learner.detach()), anchor
         self._backward(output.loss)
         result.losses[-1] += float(output.loss.detach())
         _add(result.sums, {**output.sums, "loss/entropy": entropies.sum()})
         for name, value in output.maxima.items():
             result.maxima[name] = max(result.maxima.get(name, -np.inf), float(value))
-        return []
+        return [], anchor
 
     def _backward(self, loss: torch.Tensor) -> None:
         """THE place where DeepSpeed's mean over ranks is undone: loss shares add up over ranks, they do not average."""
@@ -227,36 +218,30 @@ class LearnerEngine:
         return to_device(micro_batch, self._device, varlen=self._varlen)
 
     def _gather_names(self, names: list[str]) -> list[str]:
-        if self._rendezvous.num_ranks == 1:
-            return names
-        gathered: list[list[str]] = [[] for _ in range(self._rendezvous.num_ranks)]
-        dist.all_gather_object(gathered, names)
+        gathered: list[list[str]] = [names]
+        if self._rendezvous.num_ranks > 1:
+            gathered = [[] for _ in range(self._rendezvous.num_ranks)]
+            dist.all_gather_object(gathered, names)
         return sorted({name for part in gathered for name in part})
 
-    def _where(self, packed: PackedStep) -> str:
-        return f"optimizer step {self.version + 1} ({packed.num_loss_tokens} loss tokens) was not applied"
+    def _refusal(self, packed: PackedStep, names: tuple[str, ...], what: str, blamed: list[str]) -> NonFiniteError:
+        """The error of a step that was not applied; its batch is written down first."""
+        step = self.version + 1
+        error = f"optimizer step {step} ({packed.num_loss_tokens} loss tokens) was not applied: {what}"
+        path = self._dump_dir / dump_name(step)
+        if self._rendezvous.rank == 0:
+            dump_step(path, packed, names, step=step, error=error, blamed=blamed)
+        return NonFiniteError(f"{error}; the batch is in {path}")
 
     # -------------------------------------------------------------------------------------------- publishing
 
     def export_chunk(self, index: int) -> list[tuple[str, torch.Tensor]]:
         """Full weights of one chunk, on the CPU, by Hugging Face name; empty on all ranks but the first. Collective."""
-        parameters = dict(self._hf_model.named_parameters())
-        wanted = [(name, parameters[name]) for name in self._export_plan[index]]
-        if self._config.zero_stage < 3:
-            return self._copies(wanted)
-        with deepspeed.zero.GatheredParameters([parameter for _, parameter in wanted]):
-            return self._copies(wanted)
-
-    def _copies(self, parameters: list[tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
-        # Copied: ZeRO keeps parameters as views of one flat buffer, and pickling a view carries the whole buffer.
-        if self._rendezvous.rank != 0:
-            return []
-        return [(name, parameter.detach().to("cpu", copy=True).contiguous()) for name, parameter in parameters]
+        return self._exporter.chunk(index)
 
     def checksums(self) -> dict[str, str]:
         """Digest of every exported tensor. Collective; empty on all ranks but the first."""
-        chunks = (self.export_chunk(i) for i in range(len(self._export_plan)))
-        return {name: _digest(tensor) for chunk in chunks for name, tensor in chunk}
+        return self._exporter.checksums()
 
     def probe(self, token_ids: list[list[int]]) -> list[Float32Array]:
         """Per sequence, [L] log-probability of each token given its prefix, at temperature 1. Collective with ZeRO-3.
@@ -291,14 +276,21 @@ class LearnerEngine:
 
     def save_model(self, out_dir: str) -> None:
         """Write the weights as a Hugging Face model directory. Collective."""
-        weights = {name: tensor for i in range(len(self._export_plan)) for name, tensor in self.export_chunk(i)}
+        weights = dict(self._exporter.all())
         if self._rendezvous.rank == 0:
             save_model(self._hf_model, weights, self._model_dir, out_dir)
 
     def save(self, path: str) -> None:
-        """Write `path/model` and all it takes to go on bit-identically: optimizer, version, RNG. Collective."""
+        """Write `path/model` and all it takes to go on bit-identically: optimizer, version, RNG. Collective.
+
+        With LoRA, `path/model` holds the merged weights and `path/adapter` the adapter alone, as peft reads it.
+        """
         root = Path(path)
         self.save_model(str(root / "model"))
+        if self._config.lora is not None:
+            adapters = self._exporter.adapters()
+            if self._rendezvous.rank == 0:
+                save_adapter(self._hf_model, adapters, str(root / "adapter"))
         self._engine.save_checkpoint(str(root), tag=TAG)
         torch.save(torch.get_rng_state(), root / f"rng_{self._rendezvous.rank}.pt")
         if self._rendezvous.rank == 0:
@@ -324,8 +316,8 @@ class LearnerEngine:
         self.version = version
 
     def _shape(self) -> dict[str, Any]:
-        """Settings that decide how optimizer state is cut into files."""
-        return self._config.model_dump(include={"num_ranks", "zero_stage", "dtype"})
+        """Settings that decide what the optimizer state holds and how it is cut into files."""
+        return self._config.model_dump(mode="json", include={"num_ranks", "zero_stage", "dtype", "lora"})
 
 
 def _join(rendezvous: Rendezvous, device: str) -> None:
@@ -343,26 +335,6 @@ def _join(rendezvous: Rendezvous, device: str) -> None:
         rank=rendezvous.rank,
         world_size=rendezvous.num_ranks,
     )
-
-
-def _plan_export(model: torch.nn.Module) -> list[list[str]]:
-    """Names of the parameters of each chunk, in model order; a larger parameter is a chunk of its own."""
-    chunks: list[list[str]] = [[]]
-    room = EXPORT_CHUNK_BYTES
-    for name, parameter in model.named_parameters():
-        size = parameter.numel() * parameter.element_size()
-        if chunks[-1] and size > room:
-            chunks.append([])
-            room = EXPORT_CHUNK_BYTES
-        chunks[-1].append(name)
-        room -= size
-    return chunks
-
-
-def _digest(tensor: torch.Tensor) -> str:
-    content = hashlib.blake2b(f"{tuple(tensor.shape)} {tensor.dtype}".encode(), digest_size=16)
-    content.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()
 
 
 def _add(totals: dict[str, float], values: Mapping[str, torch.Tensor]) -> None:

@@ -142,7 +142,7 @@ def _scaled(logits: torch.Tensor, scale: float) -> torch.Tensor:
 
 
 def _block_rows(logits: torch.Tensor) -> int:
-    return max(1, BLOCK_ELEMENTS // logits.shape[1])
+    return max(1, BLOCK_ELEMENTS // int(logits.shape[1]))
 
 
 def _slices(length: int, size: int) -> list[slice]:

@@ -31,9 +31,9 @@ class RankResult:
     lr: float = 0.0
 
 
-def combine(packed: PackedBatch, results: list[RankResult], seconds: float) -> tuple[Metric, ...]:
-    """Metrics of a batch: sums over ranks, divided once by the loss tokens of the whole batch."""
-    num_tokens = sum(step.num_loss_tokens for step in packed.steps)
+def combine(packed: PackedBatch, results: list[RankResult], seconds: float, *, epochs: int) -> tuple[Metric, ...]:
+    """Metrics of a batch: sums over ranks, divided once by the loss tokens of the whole batch, in all its epochs."""
+    num_tokens = sum(step.num_loss_tokens for step in packed.steps) * epochs
     first = results[0]
     means = {name: sum(r.sums[name] for r in results) / num_tokens for name in first.sums}
     maxima = {name: max(r.maxima[name] for r in results) for name in first.maxima}

@@ -1,8 +1,8 @@
 """One rank of the learner on real DeepSpeed: sums independent of the cut, resume to the bit, refusal to break."""
 
+import json
 import os
 import pickle
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,34 +14,21 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rl.batch import TrainingBatch
 from rl.learner import engine as engine_module
+from rl.learner import export as export_module
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
 from rl.learner.errors import NonFiniteError
-from rl.learner.result import RankResult
+from rl.learner.result import RankResult, combine
 from rl.learner.scratch import build_model
 from rl.losses.contract import LossInputs, LossOutput
 from rl.losses.ppo_clip import ppo_clip
 from rl.packing import PackedBatch, pack
 from tests.fakes.learner import training_batch, training_sample
 
-pytestmark = pytest.mark.stack
+pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("rank_environment")]
 SPEC = ScratchModel(hidden_size=64, num_layers=2, intermediate_size=64, num_heads=2, initializer_range=0.1)
 BATCHES = [training_batch(16, seed=seed) for seed in range(4)]
 PROBES = [[8, 9, 10, 11], [12, 13], [9, 9, 14, 15, 16]]
 Weights = dict[str, torch.Tensor]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What the actor's runtime environment sets; the folder is where DeepSpeed would compile kernels."""
-    compiled = tmp_path_factory.mktemp("compiled")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DS_ACCELERATOR", "cpu")
-        patch.setenv("LOCAL_RANK", "0")
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        patch.setenv("TORCH_EXTENSIONS_DIR", str(compiled))
-        yield compiled
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +44,14 @@ def make(model_dir: str, **settings: Any) -> engine_module.LearnerEngine:
     rendezvous = engine_module.Rendezvous(rank=0, num_ranks=1, address="tcp://127.0.0.1:29631")
     config = LearnerConfig(**{"lr": 1e-3, "num_optimizer_steps": 2, "micro_batch_tokens": 256, **settings})
     return engine_module.LearnerEngine(
-        config, LossConfig(), model_dir, rendezvous, temperature=1.0, seed=0, total_steps=100
+        config,
+        LossConfig(),
+        model_dir,
+        rendezvous,
+        temperature=1.0,
+        seed=0,
+        total_steps=100,
+        dump_dir=f"{model_dir}_dump",
     )
 
 
@@ -80,6 +74,12 @@ def weights(engine: engine_module.LearnerEngine) -> Weights:
 def difference(a: Weights, b: Weights) -> float:
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def read_dump(message: str) -> dict[str, Any]:
+    """The record that an error names, with its own path added."""
+    path = Path(message.rpartition("the batch is in ")[2])
+    return json.loads(path.read_text()) | {"path": path}
 
 
 def test_accumulation_does_not_change_the_update(model_dirs: dict[bool, str]) -> None:
@@ -154,9 +154,18 @@ def test_a_non_finite_loss_stops_before_the_update_and_names_the_sample(
     before = weights(engine)
     batch = training_batch(16, seed=9)
     batch.samples[5].advantages[-1] = value
-    with pytest.raises(NonFiniteError, match=r"optimizer step 1 .* was not applied: non-finite loss in g1/1$"):
+    message = r"optimizer step 1 .* was not applied: non-finite loss in g1/1; the batch is in (.*_dump/.*_000001.json)$"
+    with pytest.raises(NonFiniteError, match=message) as caught:
         engine.train(packed(engine, batch))
     assert engine.version == 0 and difference(before, weights(engine)) == 0.0
+    record = read_dump(str(caught.value))
+    assert record["blamed"].keys() == {"g1/1"} and record["samples"].keys() >= {"g0/0", "g3/3"}
+    guilty = record["blamed"]["g1/1"]
+    assert (guilty["group"], guilty["sibling"], guilty["not_finite"]) == ("g1", 1, ["advantages"])
+    with np.load(record["path"].with_name(record["arrays"]), allow_pickle=False) as arrays:
+        where = arrays[f"{guilty['micro_batch']}/segments"] == guilty["segment"]
+        assert arrays[f"{guilty['micro_batch']}/input_ids"][where].tolist() == batch.samples[5].token_ids[:-1].tolist()
+        assert np.isfinite(arrays[f"{guilty['micro_batch']}/advantages"][where]).sum() == where.sum() - 1
     with pytest.raises(RuntimeError, match="stopped at a non-finite value"):
         engine.train(packed(engine, BATCHES[1]))
 
@@ -166,9 +175,22 @@ def test_a_non_finite_gradient_stops_before_the_update(model_dirs: dict[bool, st
     engine = make(model_dirs[False], zero_stage=zero_stage, num_optimizer_steps=1)
     before = weights(engine)
     engine._hf_model.model.norm.weight.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(NonFiniteError, match=r"gradient norm.*with a finite loss"):
+    with pytest.raises(NonFiniteError, match=r"gradient norm.*with a finite loss") as caught:
         engine.train(packed(engine, BATCHES[0]))
     assert engine.version == 0 and difference(before, weights(engine)) == 0.0
+    record = read_dump(str(caught.value))
+    assert record["blamed"] == {} and len(record["samples"]) == 16
+
+
+def test_overflowing_weights_blame_every_sample(model_dirs: dict[bool, str]) -> None:
+    engine = make(model_dirs[False], num_optimizer_steps=1)
+    with torch.no_grad():
+        engine._hf_model.lm_head.weight.fill_(float("inf"))
+    with pytest.raises(NonFiniteError, match=r"non-finite loss in g0/0, g0/1, .* and 8 more") as caught:
+        engine.train(packed(engine, BATCHES[0]))
+    record = read_dump(str(caught.value))
+    assert record["blamed"].keys() == record["samples"].keys()
+    assert all(sample["not_finite"] == [] for sample in record["blamed"].values())  # the batch itself was fine
 
 
 def test_later_steps_are_anchored_to_the_weights_before_the_batch(
@@ -192,11 +214,69 @@ def test_later_steps_are_anchored_to_the_weights_before_the_batch(
     assert not torch.allclose(calls[1].learner_logprobs, calls[1].anchor_logprobs, atol=1e-3)
 
 
+def test_epochs_repeat_the_steps_and_keep_the_anchors(
+    model_dirs: dict[bool, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(model_dirs[False], lr=1e-2, epochs=2)
+    batch = packed(engine, BATCHES[0])
+    fresh = [engine._score_quietly(engine._to_device(step.ranks[0][0])) for step in batch.steps]
+    anchors: list[torch.Tensor] = []
+
+    def spy(config: LossConfig, inputs: LossInputs) -> LossOutput:
+        anchors.append(inputs.anchor_logprobs)
+        return ppo_clip(config, inputs)
+
+    monkeypatch.setitem(engine_module.LOSSES, "ppo_clip", spy)
+    result = engine.train(batch)
+    assert result.version == engine.version == 4 and len(result.losses) == len(result.grad_norms) == 4
+    assert all(torch.equal(anchor, other) for anchor, other in zip(anchors, fresh * 2, strict=True))
+    means = {m.name: m.value for m in combine(batch, [result], 1.0, epochs=2)}
+    assert means["learner/loss_tokens"] == 2 * sum(step.num_loss_tokens for step in batch.steps)
+    assert means["loss/entropy"] == pytest.approx(np.log(SPEC.vocab_size), rel=0.2)
+
+
+def test_weight_decay_shrinks_matrices_alone(model_dirs: dict[bool, str]) -> None:
+    """With every advantage 0 there is no gradient, and a step multiplies what decays by 1 - lr * weight_decay."""
+    still = TrainingBatch(
+        step=1, version=0, num_groups=1, samples=tuple(training_sample(i, length=9, advantage=0.0) for i in range(4))
+    )
+    for tied in (False, True):
+        engine = make(model_dirs[tied], lr=0.1, weight_decay=0.5, num_optimizer_steps=1)
+        before = weights(engine)
+        engine.train(packed(engine, still))
+        for name, after in weights(engine).items():
+            factor = 1.0 if "norm" in name or "embed" in name else 0.95
+            assert torch.allclose(after, factor * before[name]), name
+        assert ("lm_head.weight" in before) is not tied
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_clipping_bounds_the_step_and_reports_the_norm_before_it(model_dirs: dict[bool, str], zero_stage: int) -> None:
+    """Clipped gradients are the unclipped ones times bound / norm: Adam's first moment shows it."""
+    norms = []
+    moments = []
+    for bound in (1e6, 1e-3):
+        engine = make(model_dirs[False], zero_stage=zero_stage, num_optimizer_steps=1, max_grad_norm=bound)
+        norms += engine.train(packed(engine, BATCHES[0])).grad_norms
+        state = engine._optimizer.state
+        moments.append(sum(float(s["exp_avg"].square().sum()) for s in state.values()) ** 0.5)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5) and norms[0] > 1e-2
+    assert moments[1] / moments[0] == pytest.approx(1e-3 / norms[0], rel=1e-3)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(model_dirs: dict[bool, str]) -> None:
+    plain, recomputed = (make(model_dirs[False], gradient_checkpointing=flag) for flag in (False, True))
+    for engine in (plain, recomputed):
+        engine.train(packed(engine, BATCHES[0]))
+    assert recomputed._hf_model.is_gradient_checkpointing and not plain._hf_model.is_gradient_checkpointing
+    assert difference(weights(plain), weights(recomputed)) <= 1e-6
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_what_is_exported_is_what_the_learner_computes(
     model_dirs: dict[bool, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
 ) -> None:
-    monkeypatch.setattr(engine_module, "EXPORT_CHUNK_BYTES", 40_000)
+    monkeypatch.setattr(export_module, "EXPORT_CHUNK_BYTES", 40_000)
     engine = make(model_dirs[tied], zero_stage=1)
     engine.train(packed(engine, BATCHES[0]))
     chunks = [engine.export_chunk(i) for i in range(engine.info().num_chunks)]
@@ -263,6 +343,6 @@ def test_layer_gradients_are_those_of_the_plain_model(model_dirs: dict[bool, str
         assert found[f"gradients/nuclear/layer_{layer:02d}"] == pytest.approx(nuclear, rel=1e-4)
 
 
-def test_nothing_was_compiled(environment: Path) -> None:
+def test_nothing_was_compiled(rank_environment: Path) -> None:
     """DeepSpeed would build a C++ kernel at start: 40 s, and a crash where there is no compiler."""
-    assert os.listdir(environment) == []
+    assert os.listdir(rank_environment) == []

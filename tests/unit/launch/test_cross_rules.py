@@ -54,6 +54,10 @@ QUICKSTART = RECIPES / "quickstart.toml"
             ["diagnostics.gradient_every=5", "learner.zero_stage=3"],
             r"gradient_every = 5 needs whole .* learner\.zero_stage = 3 splits them; set zero_stage = 2",
         ),
+        (
+            ["diagnostics.gradient_every=5", "learner.lora.rank=8"],
+            r"gradient_every = 5 reads the gradients .* with learner\.lora they are frozen; leave learner\.lora out",
+        ),
         (["learner.dtype=bfloat16", "learner.zero_stage=0"], r"dtype bfloat16 needs zero_stage >= 1"),
     ],
 )
@@ -75,6 +79,7 @@ def test_an_estimator_without_siblings_may_have_one(credit: str) -> None:
         ["learner.micro_batch_tokens=159"],
         ["diagnostics.geometry_every=5", "diagnostics.geometry_tasks=400"],
         ["diagnostics.gradient_every=5", "learner.zero_stage=2"],
+        ["diagnostics.geometry_every=5", "learner.lora.rank=8"],
         ["learner.zero_stage=3", "diagnostics.geometry_every=5"],
     ],
 )
