@@ -109,4 +109,4 @@ def test_a_background_job_of_a_shell_can_be_stopped(number: signal.Signals) -> N
         assert job.stdout is not None
         assert job.stdout.readline() == "up\n"
         job.send_signal(number)
-        assert job.wait(timeout=20) != 0
+        assert job.wait(timeout=50) != 0
