@@ -147,7 +147,7 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the run was given up
             loop.call_soon_threadsafe(settle, *outcome)
 
-    threading.Thread(target=work, name=f"start-{function.__name__}", daemon=True).start()
+    threading.Thread(target=work, name="ponder-start", daemon=True).start()
     return await future
 
 
