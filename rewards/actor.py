@@ -22,6 +22,7 @@ from rewards.batching import BatchedCalls, LatencyHistogram
 from rewards.config import RewardsConfig
 from rewards.failures import FailureFiles, label_of
 from rewards.judge import Judge, Timings
+from rewards.llm_judge.verify import close_all
 from rewards.outcome import Sample, samples_of, unjudged
 from rewards.quota import Breach, Failure, QuotaError
 from rewards.routing import Routing
@@ -67,6 +68,7 @@ class _JudgeActor:
 
     async def close(self) -> None:
         self._judge.close()
+        await close_all()
 
     def _report(self) -> JudgeReport:
         failures = self._judge.failures

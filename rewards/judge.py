@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rewards.batching import LatencyHistogram
 from rewards.cache import VerdictCache
 from rewards.config import RewardsConfig
 from rewards.lanes import Lanes, pooled
-from rewards.outcome import Sample, unparseable
+from rewards.outcome import Sample, unjudged, unparseable
 from rewards.plugins.runner import PluginLoadError, PluginRunner
 from rewards.plugins.spec import PluginSpec
 from rewards.quota import FailureWatch
@@ -21,7 +22,7 @@ from rewards.replies import outcome_of
 from rewards.routing import Routing, answer_in_process, settings_key
 from rewards.sandbox import Reply, ReplyStatus
 from rewards.verifier import BUILT_IN_VERIFIERS, traits_of
-from rollout.schema import Outcome
+from rollout.schema import Outcome, Status
 
 _NAMES = {target: name for name, target in BUILT_IN_VERIFIERS.items()}
 _DIED = (ReplyStatus.CRASH, ReplyStatus.MEMORY)
@@ -118,6 +119,7 @@ class Judge:
             "cached": self._cache.hits,
             "cache_missed": self._cache.misses,
             "sandboxed": self._counts["sandboxed"],
+            "in_loop": self._counts["in_loop"],
             "retried": self._counts["retried"],
             "workers_started": pool.started,
             "workers_killed": pool.killed,
@@ -204,8 +206,8 @@ class Judge:
     # ------------------------------------------------------------------------------------------------ the sandbox
 
     async def _sandboxed(self, target: str, samples: Sequence[Sample], expires: float) -> list[Outcome]:
-        """Verdicts of the workers, booked with the time they took."""
-        self._counts["sandboxed"] += len(samples)
+        """Verdicts of the workers or of a service, booked with the time they took."""
+        self._counts["sandboxed" if traits_of(target).in_loop is None else "in_loop"] += len(samples)
         started = time.monotonic()
         runner = self._runner(target)
         if runner is None:
@@ -221,6 +223,9 @@ class Judge:
 
     async def _built_in(self, target: str, samples: Sequence[Sample], expires: float) -> list[Outcome]:
         """A worker that died gets one more try: the sample may not have been the cause."""
+        serve = traits_of(target).in_loop
+        if serve is not None:
+            return list(await asyncio.gather(*(_in_time(serve, sample, expires) for sample in samples)))
         replies = await self._call(target, samples, expires)
         blames = traits_of(target).blames_answer
         again = [i for i, r in enumerate(replies) if r.status in _DIED or (blames and r.status is ReplyStatus.TIMEOUT)]
@@ -247,6 +252,17 @@ class Judge:
         check = traits_of(target).reference_check or target
         (reply,) = await self._call(check, [sample.with_reference_as_answer()], expires)
         return outcome_of(reply).score == 1.0
+
+
+async def _in_time(serve: Callable[[Sample], Awaitable[Outcome]], sample: Sample, expires: float) -> Outcome:
+    within_s = None if math.isinf(expires) else expires - time.monotonic()
+    try:
+        return await asyncio.wait_for(serve(sample), within_s)
+    except TimeoutError:
+        return unjudged(Status.TIMEOUT, "no verdict within rewards.deadline_s")
+    # The boundary around a service that others depend on: its failure belongs to this sample.
+    except Exception as error:  # noqa: BLE001
+        return unjudged(Status.CRASH, f"{type(error).__name__}: {error}")
 
 
 def _why_bad(name: str, outcome: Outcome) -> str:

@@ -13,7 +13,7 @@ Raising, hanging, dying or returning anything else is an unjudged outcome as wel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from pydantic import BaseModel
 
 from rewards.exact_answer import verify as verify_exact
 from rewards.format import verify as verify_format
+from rewards.llm_judge.settings import ModelJudgeSettings
+from rewards.llm_judge.verify import verify as verify_by_model
 from rewards.math_text import judge_text, question_of
 from rewards.outcome import Sample
 from rewards.settings import (
@@ -45,6 +47,7 @@ BUILT_IN_VERIFIERS: Mapping[str, str] = {
     "regular_expression": "rewards.regular_expression:verify",
     "instructions": "rewards.instructions.verify:verify",
     "language": "rewards.language:verify",
+    "llm_judge": "rewards.llm_judge.verify:verify",
     "repetition": "rewards.repetition:verify",
     "exact": "rewards.exact_answer:verify",
     "format": "rewards.format:verify",
@@ -58,6 +61,9 @@ class Traits:
 
     in_process: Callable[[Sample], Outcome | None] | None = None
     """Bounded pure string work that may run in the judge itself; None from it leaves the sample to the sandbox."""
+
+    in_loop: Callable[[Sample], Awaitable[Outcome]] | None = None
+    """Bounded work that mostly waits for a network: runs in the judge's event loop, cancelled at the deadline."""
 
     reads_only_answer: bool = False
     """Deterministic in (reference, answer, meta of the task, settings), so a verdict may be reused."""
@@ -113,6 +119,11 @@ TRAITS: Mapping[str, Traits] = {
     ),
     BUILT_IN_VERIFIERS["language"]: Traits(
         reference_check="rewards.language:check_reference", settings=LanguageSettings
+    ),
+    BUILT_IN_VERIFIERS["llm_judge"]: Traits(
+        in_loop=verify_by_model,
+        reference_check="rewards.llm_judge.verify:check_reference",
+        settings=ModelJudgeSettings,
     ),
     BUILT_IN_VERIFIERS["repetition"]: Traits(settings=RepetitionSettings),
     BUILT_IN_VERIFIERS["exact"]: Traits(in_process=verify_exact, reads_only_answer=True),

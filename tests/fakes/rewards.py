@@ -33,6 +33,12 @@ OPEN, CLOSE = "<think>", "</think>"
 _BUDGET = TokenBudget(effort="high", max_prompt_tokens=64, max_thinking_tokens=None, max_answer_tokens=64)
 
 
+def kernel_grants_namespaces() -> bool:
+    """Asked without the code under test, so that a jail that broke does not pass for a kernel that refuses."""
+    try_it = "import ctypes; raise SystemExit(ctypes.CDLL(None).unshare(0x78020000) != 0)"  # user, mount, IPC, pid, net
+    return subprocess.run([sys.executable, "-c", try_it], check=False).returncode == 0
+
+
 def task(
     *, prompt: str = "3+4=", answer: str = "7", verifier: str = "exact", meta: Mapping[str, Any] | None = None
 ) -> Task:

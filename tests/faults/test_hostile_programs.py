@@ -18,8 +18,9 @@ from rewards.code.runner import Bounds, End, Isolation, Jail, JailError, Run, pr
 from rewards.code.verify import verify
 from rewards.sandbox import ReplyStatus, WorkerPool
 from rollout.schema import Status
-from tests.fakes.rewards import sample
+from tests.fakes.rewards import kernel_grants_namespaces, sample
 
+pytestmark = pytest.mark.skipif(not kernel_grants_namespaces(), reason="the kernel refuses namespaces")
 LIMIT_S = 0.7
 SECRET = "SECRET" + "0123456789abcdef"
 BOUNDS = Bounds(max_seconds=LIMIT_S, max_memory_mib=128, max_processes=8, max_disk_mib=4, max_output_bytes=100_000)
@@ -181,6 +182,11 @@ def test_a_bomb_is_contained_within_its_limit(name: str) -> None:
     program, end = BOMBS[name]
     run = contained(program, Isolation.NAMESPACES)
     assert run.end is end or (end is None and (run.end is not End.EXITED or run.code != 0))
+
+
+def test_one_allocation_over_the_limit_fails_inside_the_program() -> None:
+    run = contained(BOMBS["memory"][0], Isolation.NAMESPACES)
+    assert run.end is End.EXITED and b"MemoryError" in run.stderr
 
 
 @pytest.mark.parametrize(
