@@ -12,17 +12,18 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rl.config import ReferenceConfig
-from rl.learner.actor import LearnerClient, build_scratch_model, start_learner
+from rl.learner.actor import LearnerClient, start_learner
 from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
 from rl.learner.errors import ReferenceDiedError
 from rl.learner.reference_actor import ReferenceClient, start_reference
+from rl.learner.scratch import build_model
 from rollout.schema import Float32Array, Trajectory
 from tests.fakes.learner import training_batch
 from tests.fakes.loop import make_trajectory
 
 pytestmark = pytest.mark.stack
 SPEC = ScratchModel(hidden_size=64, num_layers=1, intermediate_size=64, num_heads=2, initializer_range=0.1)
-CONFIG = LearnerConfig(lr=1e-2, num_ranks=2, micro_batch_tokens=48)
+CONFIG = LearnerConfig(lr=1e-2, micro_batch_tokens=48)
 TRAJECTORIES = [make_trajectory("g", i, length=length) for i, length in enumerate((4, 20, 0, 9, 1, 20, 13))]
 TEMPERATURE = 2.0
 
@@ -76,7 +77,10 @@ async def tell(model_dir: str, folder: Path) -> Story:
     async def scores() -> dict[str, list[Float32Array]]:
         return {"own": await own.score(TRAJECTORIES), "lent": await lent.score(TRAJECTORIES)}
 
-    at_start = await scores()
+    # Both hosts hold the same weights now, so a client over the two must say the same as either.
+    hosts = [*own._hosts, *lent._hosts]
+    shared = ReferenceClient(hosts, [], ReferenceConfig(), CONFIG, learner, log_dir=str(folder / "log"))
+    at_start = {**await scores(), "shared": await shared.score(TRAJECTORIES)}
     await learner.step(training_batch(8, seed=1))
     followed = [await own.follow(1), await lent.follow(1)]
     after_one = await scores()
@@ -107,11 +111,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def story(folder: Path) -> Story:
     model_dir = str(folder / "model")
 
-    async def play() -> Story:
-        await build_scratch_model(SPEC, model_dir, seed=0)
-        return await tell(model_dir, folder)
-
-    return asyncio.run(play())
+    build_model(SPEC, model_dir, seed=0)
+    return asyncio.run(tell(model_dir, folder))
 
 
 def gap(scored: list[Float32Array], expected: list[Float32Array]) -> float:
