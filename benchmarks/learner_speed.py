@@ -12,7 +12,8 @@ trl_same_allocator, learner, ... Medians of the paired ratios, so a machine that
 
 All in float32 with the same learning rate, clipping, thread count and number of samples an optimizer step. Lengths are
 those of real runs (lengths.json). The tiny model has the shape of the recipe quickstart. smollm2 is read from --path;
-without that directory a model of its shape with random weights stands in, and the result says so.
+without that directory a model of its shape with random weights stands in, and the result says so. There each side holds
+about 6 GiB: race against them one at a time (--sides bare, then --sides trl) where memory is short.
 """
 
 from __future__ import annotations
@@ -309,9 +310,10 @@ def measure(options: argparse.Namespace, scratch: str) -> tuple[dict[str, float]
     count = (64 if is_tiny else 8) if options.quick else (512 if is_tiny else 32)
     options.repeats = options.repeats or ((3 if is_tiny else 1) if options.quick else (15 if is_tiny else 5))
     model_dir, description = prepare_model(options, scratch)
-    processes = {side: start(options, side, model_dir, count) for side in SIDES}
-    wall: dict[str, list[float]] = {side: [] for side in SIDES}
-    cpu: dict[str, list[float]] = {side: [] for side in SIDES}
+    sides = ("learner", *options.sides)
+    processes = {side: start(options, side, model_dir, count) for side in sides}
+    wall: dict[str, list[float]] = {side: [] for side in sides}
+    cpu: dict[str, list[float]] = {side: [] for side in sides}
     try:
         for _ in range(options.repeats + 1):  # the first is a warm-up
             for side, process in processes.items():
@@ -327,14 +329,13 @@ def measure(options: argparse.Namespace, scratch: str) -> tuple[dict[str, float]
     batch, prepared = packed(samples, config), padded(samples)
     loss_tokens = batch.steps[0].num_loss_tokens
     ratios = {
-        kind: {side: median(a / b for a, b in zip(times[side], times["learner"], strict=True)) for side in SIDES[1:]}
+        kind: {side: median(a / b for a, b in zip(times[side], times["learner"], strict=True)) for side in sides[1:]}
         for kind, times in (("wall", wall), ("cpu", cpu))
     }
     metrics = {
-        "ratio_bare": ratios["wall"]["bare"],
-        "ratio_trl": ratios["wall"]["trl"],
+        **{f"ratio_{side}": ratios["wall"][side] for side in ("bare", "trl") if side in sides},
         "padding_waste": batch.padding_share,
-        **{f"tokens_per_s_{side}": loss_tokens / median(wall[side]) for side in SIDES},
+        **{f"tokens_per_s_{side}": loss_tokens / median(wall[side]) for side in sides},
     }
     details = {
         "model": description,
@@ -364,6 +365,7 @@ def main() -> None:
     parser.add_argument("--path", type=Path, default=Path("models/smollm2"), help="directory of SmolLM2-135M-Instruct")
     parser.add_argument("--threads", type=int, default=1, help="threads of every side")
     parser.add_argument("--repeats", type=int, help="timed steps of each side")
+    parser.add_argument("--sides", nargs="+", choices=SIDES[1:], default=SIDES[1:], help="whom to race against")
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)  # how it calls itself: side, model, samples
     options = parser.parse_args()
     if options.side:
