@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from launch.config import ClusterConfig
+from launch.disk import beside
 
 # Read by Ray when it is imported or when it starts its daemons, so set before either.
 _LOOPBACK_ENVIRONMENT = {
@@ -60,10 +61,15 @@ def session(config: ClusterConfig, *, log_dir: Path) -> Iterator[None]:
         with (log_dir / "driver.out").open("a") as log, contextlib.redirect_stdout(log):
             _start(config, temporary)
             yield
-    finally:
+    except BaseException as error:
         with _interrupts_wait():
             _stop(before)
-            _keep_logs(temporary, log_dir)
+            with beside(error):
+                _keep_logs(temporary, log_dir)
+        raise
+    with _interrupts_wait():
+        _stop(before)
+        _keep_logs(temporary, log_dir)
 
 
 def run_isolated(

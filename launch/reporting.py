@@ -34,13 +34,19 @@ class PhaseReporter:
         self._console.evaluation(result)
 
     def phase(self, name: str, seconds: float) -> None:
+        try:
+            self._remember(name, seconds)
+        except OSError as error:  # a watcher never raises, least of all while the loop ends because the disk is full
+            self._console.warning(f"the end of phase {name} could not be written down: {error}")
+        self._console.phase(name, seconds)
+
+    def _remember(self, name: str, seconds: float) -> None:
         if name == "evaluate":
             self._evaluation_s += seconds
             self._log.add(self._evaluation_name(), seconds, is_done=True)
         elif name == "train":
             is_done = self._step >= self._num_steps
             self._log.add("train", max(seconds - self._evaluation_s, 0.0), is_done=is_done)
-        self._console.phase(name, seconds)
 
     def warning(self, message: str) -> None:
         self._console.warning(message)

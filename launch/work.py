@@ -13,6 +13,7 @@ from rich.console import Console
 from launch import cluster, manifest
 from launch.config import RunConfig
 from launch.console import ConsoleReporter
+from launch.disk import beside, full_disk
 from launch.errors import InterruptedRunError
 from launch.memory import MemoryPeak
 from launch.rundir import PhaseLog, RunDirectory
@@ -33,13 +34,14 @@ class Work:
     def phase(self, name: str, *, total: int | None = None) -> Iterator[None]:
         """A named phase, shown with its time and remembered when it is finished."""
         started = time.monotonic()
-        is_done = False
         try:
             with self.console.running(name, total=total):
                 yield
-            is_done = True
-        finally:
-            self.log.add(name, time.monotonic() - started, is_done=is_done)
+        except BaseException as error:
+            with beside(error):
+                self.log.add(name, time.monotonic() - started, is_done=False)
+            raise
+        self.log.add(name, time.monotonic() - started, is_done=True)
 
 
 @contextlib.contextmanager
@@ -72,14 +74,21 @@ def usage(directory: RunDirectory) -> dict[str, Any]:
 def _usage_recorded(directory: RunDirectory) -> Iterator[None]:
     before, started = usage(directory), time.monotonic()
     with MemoryPeak() as memory:
-        try:
-            yield
-        finally:
+
+        def write() -> None:
             peak, shares = before["peak_gib"], before["by_process_gib"]
             if memory.peak_gib > peak:
                 peak, shares = memory.peak_gib, memory.by_process
             total = before["seconds"] + time.monotonic() - started
             manifest.write_json(directory.usage, {"seconds": total, "peak_gib": peak, "by_process_gib": shares})
+
+        try:
+            yield
+        except BaseException as error:
+            with beside(error):
+                write()
+            raise
+        write()
 
 
 @contextlib.contextmanager
@@ -92,7 +101,10 @@ def _errors_recorded(directory: RunDirectory) -> Iterator[None]:
             f"interrupted; nothing finished is lost, go on with: ponder train --resume {directory.root}"
         ) from interrupt
     except Exception as error:
-        directory.record_error(error)
-        error.add_note(f"traceback: {directory.errors}")
+        if (remedy := full_disk(error, directory.root)) is not None:
+            error.add_note(remedy)
+        with beside(error):
+            directory.record_error(error)
+            error.add_note(f"traceback: {directory.errors}")
         error.add_note(f"finished work is kept; once mended, go on with: ponder train --resume {directory.root}")
         raise

@@ -65,9 +65,8 @@ class Checkpointer:
         # A boundary: a full disk surfaces as OSError here, but as RuntimeError in the learner's own writers.
         except Exception as error:
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
-            free = shutil.disk_usage(self.directory).free / 2**30
             raise CheckpointError(
-                f"checkpoint of step {step} could not be written to {self.directory} ({free:.2f} GiB free): "
+                f"checkpoint of step {step} could not be written to {self.directory} ({self._room()}): "
                 f"{type(error).__name__}: {error}. Earlier checkpoints are untouched; make room there or move them away"
             ) from error
         await asyncio.to_thread(self._prune, step)
@@ -82,6 +81,15 @@ class Checkpointer:
                 return Checkpoint(step=step, path=path, state=state)
             warn(f"checkpoint {path} is damaged and passed over: {damage}")
         return None
+
+    def _room(self) -> str:
+        """How much there is, and how much the newest checkpoint took."""
+        free = shutil.disk_usage(self.directory).free / 2**20
+        saved = self._saved()
+        if not saved:
+            return f"{free:,.1f} MiB free"
+        size = sum(file.stat().st_size for file in saved[-1][1].rglob("*") if file.is_file()) / 2**20
+        return f"{free:,.1f} MiB free, the newest one takes {size:,.1f}"
 
     def _path(self, step: int) -> Path:
         return self.directory / f"step-{step:06d}"

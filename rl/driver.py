@@ -97,10 +97,9 @@ async def train_step(run: Run, packed: Packed) -> None:
         metrics += [*result.metrics, *published]
     await follow(run, packed.step)
     run.buffer.release(packed.num_slots)
-    run.step = packed.step
     run.retire(packed.groups)
     await run.recorder.write(packed.step, packed.groups)
-    run.is_whole = True
+    run.step, run.is_whole = packed.step, True
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_weights(run.step, run.clock)
     metrics += [*group_metrics(packed.groups), *run.jobs.sampler.metrics(), *run.gate.metrics(), *run.buffer.metrics()]

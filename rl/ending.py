@@ -77,7 +77,10 @@ async def _close(run: Run) -> None:
                 await closer()
         except Exception as error:  # noqa: BLE001 - one part that does not close must not keep the others open
             run.reporter.warning(f"closing {closer} failed: {type(error).__name__}: {error}")
-    run.metrics.close()
+    try:
+        run.metrics.close()
+    except OSError as error:  # lines that could not be written, on a full disk: that is reported where it began
+        run.reporter.warning(f"closing the metrics failed: {error}")
 
 
 def _failed(run: Run, error: Exception) -> RunFailedError:

@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(damage: str, tmp_pat
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     checkpointer = Checkpointer(tmp_path, keep=1)
     save(checkpointer, 5)
-    with pytest.raises(CheckpointError, match=r"step 10 .*GiB free.*No space left.*make room"):
+    with pytest.raises(CheckpointError, match=r"step 10 .*MiB free.*No space left.*make room"):
         save(checkpointer, 10, disk_full)
     assert names(tmp_path) == ["step-000005"]
     assert checkpointer.latest(refuse) is not None
