@@ -98,7 +98,7 @@ def run_isolated(
                 on_progress(value)
     except ray.exceptions.RayTaskError as error:
         raise original(error) from error
-    except ray.exceptions.WorkerCrashedError as error:
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         name = getattr(function, "__qualname__", repr(function))
         raise ClusterError(
             f"the process that ran {name} died; out of memory is the usual reason, and its log in logs/ray says more"
