@@ -35,13 +35,16 @@ class HttpChatModel:
 
     async def complete(self, request: ChatRequest, *, within_s: float) -> str:
         """The first choice's text. Raises ChatError."""
-        body = {
+        body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": turn.role, "content": turn.content} for turn in request.messages],
             "temperature": request.temperature,
             "max_tokens": request.max_tokens,
             "seed": request.seed,
         }
+        if request.schema is not None:
+            named = {"name": "verdict", "strict": True, "schema": request.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
         timeout = httpx.Timeout(within_s, connect=min(within_s, _CONNECT_SECONDS))
         try:
             async with self._client.stream("POST", self._url, json=body, timeout=timeout) as response:

@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from rewards.llm_judge.port import ChatError, ChatModel, ChatRequest
 from rewards.llm_judge.prompt import messages_for
 from rewards.llm_judge.settings import ModelJudgeSettings
-from rewards.llm_judge.verdict import MalformedVerdictError, Vote, aggregate, parse_vote
+from rewards.llm_judge.verdict import MalformedVerdictError, Vote, aggregate, parse_vote, verdict_schema
 from rewards.outcome import Sample, unjudged, unparseable
 from rollout.schema import Message, Outcome, Status
 
@@ -29,6 +29,7 @@ class ModelJudge:
     def __init__(self, settings: ModelJudgeSettings, model: ChatModel) -> None:
         self._settings = settings
         self._model = model
+        self._schema = verdict_schema(settings.max_marks) if settings.guides_reply else None
         self._places = asyncio.Semaphore(settings.max_concurrent)
         self._cache: LRUCache[_Key, Outcome] = LRUCache(maxsize=settings.cache_size)
         self._under_way: dict[_Key, asyncio.Task[Outcome]] = {}
@@ -85,7 +86,11 @@ class ModelJudge:
         for attempt in range(settings.max_tries):
             seed = number * settings.max_tries + attempt
             request = ChatRequest(
-                messages=messages, temperature=settings.temperature, max_tokens=settings.max_tokens, seed=seed
+                messages=messages,
+                temperature=settings.temperature,
+                max_tokens=settings.max_tokens,
+                seed=seed,
+                schema=self._schema,
             )
             pause = min(_FIRST_PAUSE_S * 2**attempt, _MAX_PAUSE_S) * random.uniform(0.5, 1.0)
             try:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rollout.schema import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """One completion. `seed` differs from vote to vote."""
+    """One completion. `seed` differs from vote to vote; the reply must fit the JSON schema, if one is given."""
 
     messages: tuple[Message, ...]
     temperature: float
     max_tokens: int
     seed: int
+    schema: Mapping[str, Any] | None = None
 
 
 class ChatError(Exception):

@@ -49,6 +49,10 @@ class ModelJudgeSettings(BaseModel):
     max_tokens: Annotated[int, Field(ge=16, le=65_536)] = 1024
     """Longest grading, rationale included."""
 
+    guides_reply: bool = False
+    """Ask the service to hold the model to the verdict's JSON schema (`response_format`), as vLLM and others can.
+    A small model may give no readable verdict without it."""
+
     max_answer_chars: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
     """Longest answer that is graded; a longer one scores 0."""
 

@@ -49,6 +49,18 @@ def parse_vote(reply: str, max_marks: int) -> Vote:
     return Vote(marks=marks, rationale=rationale.strip()[:_MAX_RATIONALE_CHARS].encode(errors="replace").decode())
 
 
+def verdict_schema(max_marks: int) -> dict[str, Any]:
+    """JSON schema of what `parse_vote` reads. The rationale comes first, so that the grade can follow from it."""
+    # An enum and a pattern, not minimum and maxLength: every guided decoder knows these two.
+    rationale = {"type": "string", "pattern": r'^[^"\\\x00-\x1f]{1,600}$'}
+    return {
+        "type": "object",
+        "properties": {"rationale": rationale, "score": {"type": "integer", "enum": list(range(max_marks + 1))}},
+        "required": ["rationale", "score"],
+        "additionalProperties": False,
+    }
+
+
 def aggregate(votes: Sequence[Vote], settings: ModelJudgeSettings) -> tuple[float, Vote]:
     """The score in [0, 1], and the vote nearest to it, whose rationale is kept."""
     marks = [vote.marks for vote in votes]

@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from rewards.config import RewardsConfig
 from rewards.judge import Judge
 from rewards.llm_judge.prompt import messages_for
 from rewards.llm_judge.settings import ModelJudgeSettings
-from rewards.llm_judge.verdict import MalformedVerdictError, Vote, aggregate, parse_vote
+from rewards.llm_judge.verdict import MalformedVerdictError, Vote, aggregate, parse_vote, verdict_schema
 from rewards.llm_judge.verify import check_reference, close_all, verify
 from rewards.verifier import BUILT_IN_VERIFIERS
 from rollout.schema import Outcome, Status
@@ -36,6 +37,10 @@ async def ask(server: ChatServer, answer: str = "seven", **settings: Any) -> Out
     return await verify(sample(answer, settings={"base_url": server.url, "model": "m", **settings}))
 
 
+def verdict_text(score: int, rationale: str) -> str:
+    return json.dumps({"rationale": rationale, "score": score})
+
+
 async def test_a_grade_becomes_a_score_and_the_rationale_is_kept() -> None:
     with serving(lambda body, n: verdict(3, "one slip")) as server:
         outcome = await ask(server)
@@ -43,6 +48,25 @@ async def test_a_grade_becomes_a_score_and_the_rationale_is_kept() -> None:
     assert outcome.parts == {"votes": 1.0, "agreement": 1.0}
     (body,) = server.requests
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.0, 1024)
+
+
+async def test_a_service_is_asked_to_hold_the_reply_to_the_schema_of_a_verdict() -> None:
+    with serving(lambda body, n: verdict(1, "right")) as server:
+        await ask(server)
+        await ask(server, guides_reply=True, max_marks=2)
+    plain, guided = server.requests
+    assert "response_format" not in plain
+    schema = guided["response_format"]["json_schema"]["schema"]
+    assert schema == verdict_schema(2)
+    for reply, is_valid in (
+        (verdict_text(2, "fine"), True),
+        (verdict_text(3, "too many"), False),
+        ('{"score": 1}', False),
+        (verdict_text(1, ""), False),
+    ):
+        assert Draft202012Validator(schema).is_valid(json.loads(reply)) is is_valid
+        if is_valid:
+            parse_vote(reply, 2)
 
 
 @pytest.mark.parametrize(
