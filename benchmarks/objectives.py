@@ -87,6 +87,12 @@ LOSSES: Mapping[str, list[str]] = {
     "decoupled": loss("decoupled"),
     "dppo": loss("dppo"),
     "dro": loss("dro"),
+    "clip_cov": loss("ppo_clip", "covariance={ type = 'clip_cov' }"),
+    "kl_cov": loss("ppo_clip", "covariance={ type = 'kl_cov' }"),
+    "top_entropy": loss("ppo_clip", "entropy={ type = 'top_fraction' }"),
+    "entropy_adaptive": loss("ppo_clip", "entropy={ type = 'adaptive' }"),
+    "token_tis": loss("ppo_clip", "correction={ type = 'token_tis' }"),
+    "bypass": loss("ppo_clip", "anchor='sampler'"),
     "kl_k2": [*loss("ppo_clip", "kl=" + KL.format("k2", "loss")), *REFERENCE],
     "kl_k3": [*loss("ppo_clip", "kl=" + KL.format("k3", "loss")), *REFERENCE],
 }

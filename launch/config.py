@@ -200,6 +200,12 @@ class RunConfig(BaseModel):
                 f"the "
                 f"learner trains; 1.0 and 0 keep them equal"
             )
+        covariance = getattr(self.loss, "covariance", None)
+        if covariance is not None and covariance.type == "kl_cov" and ranks.num_optimizer_steps * ranks.epochs == 1:
+            found.append(
+                "loss.covariance.type = kl_cov penalises a distance that is zero until the second update of a batch, "
+                "and learner.num_optimizer_steps and learner.epochs are 1; raise one, or use clip_cov"
+            )
         if self.budgets.phases and self.budgets.phases[-1].until_step >= self.loop.num_steps:
             found.append(
                 f"budgets.phases last until step {self.budgets.phases[-1].until_step} and loop.num_steps is "

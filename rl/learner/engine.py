@@ -22,10 +22,10 @@ from typing import Any
 import deepspeed
 import numpy as np
 import torch
-import torch.distributed as dist
 
 from rl.diagnostics.geometry import geometry, last_states
 from rl.diagnostics.gradient_probe import attention_matrices, probe_gradients
+from rl.learner.collectives import gather_names, gather_rows, sum_over_ranks
 from rl.learner.config import Layout, LearnerConfig
 from rl.learner.dump import dump_name, dump_step
 from rl.learner.errors import NonFiniteError
@@ -40,7 +40,7 @@ from rl.learner.schedule import learning_rate
 from rl.learner.zero import deepspeed_config
 from rl.losses.config import LossConfig
 from rl.losses.contract import LossInputs
-from rl.losses.registry import LOSSES
+from rl.losses.objective import Objective
 from rl.packing import MicroBatch, PackedBatch, PackedStep
 from rollout.schema import Float32Array
 
@@ -85,7 +85,7 @@ class LearnerEngine:
         self.version = 0
         self._is_spoiled = False
         self._config = config
-        self._loss = loss
+        self._objective = Objective(loss)
         self._model_dir = model_dir
         self._rendezvous = rendezvous
         self._total_steps = total_steps
@@ -132,7 +132,8 @@ class LearnerEngine:
         steps = [[self._to_device(m) for m in step.ranks[self._rendezvous.rank]] for step in batch.steps]
         # All is anchored to the weights before the first update. The very first step's anchor is its own forward.
         anchors: list[list[torch.Tensor | None]] = [[None] * len(steps[0])]
-        anchors += [[self._score_quietly(m) for m in micro_batches] for micro_batches in steps[1:]]
+        for later in steps[1:]:
+            anchors.append([self._score_quietly(m)[0] if self._objective.needs_anchor else None for m in later])
         for _ in range(self._config.epochs):
             for packed, micro_batches, anchor in zip(batch.steps, steps, anchors, strict=True):
                 self._train_step(packed, micro_batches, anchor, batch.names, result)
@@ -154,10 +155,11 @@ class LearnerEngine:
             group["lr"] = result.lr
         bad: list[int] = []
         result.losses.append(0.0)
-        for index, micro_batch in enumerate(micro_batches):
-            segments, anchors[index] = self._accumulate(micro_batch, anchors[index], packed.normalizer, result)
+        selected = self._select(micro_batches)
+        for index, (micro_batch, chosen) in enumerate(zip(micro_batches, selected, strict=True)):
+            segments, anchors[index] = self._accumulate(micro_batch, anchors[index], chosen, packed, result)
             bad += segments
-        bad_names = self._gather_names([names[i] for i in bad])
+        bad_names = gather_names([names[i] for i in bad], self._rendezvous.num_ranks)
         if bad_names:
             raise self._refusal(packed, names, f"non-finite loss in {_listed(bad_names)}", bad_names)
         try:
@@ -166,19 +168,37 @@ class LearnerEngine:
             raise self._refusal(packed, names, f"{error}, with a finite loss", []) from None
         if not self._engine.was_step_applied():
             raise self._refusal(packed, names, "non-finite gradient norm, with a finite loss", [])
+        self._objective.end_step(partial(sum_over_ranks, num_ranks=self._rendezvous.num_ranks))
         self.version += 1
         stage_0_norm = self._optimizer.grad_norm
         result.grad_norms.append(float(self._engine.get_global_grad_norm() if stage_0_norm is None else stage_0_norm))
 
+    def _select(self, micro_batches: list[DeviceBatch]) -> list[torch.Tensor | None]:
+        """Tokens that the loss chooses over the whole step, with one more forward pass where it does."""
+        if not self._objective.needs_selection:
+            return [None] * len(micro_batches)
+        scored = [m.scored(*self._score_quietly(m)) for m in micro_batches]
+        gather = partial(gather_rows, num_ranks=self._rendezvous.num_ranks)
+        return list(self._objective.select(scored, gather, salt=self.version))
+
     def _accumulate(
-        self, micro_batch: DeviceBatch, anchor: torch.Tensor | None, normalizer: float, result: RankResult
+        self,
+        micro_batch: DeviceBatch,
+        anchor: torch.Tensor | None,
+        selected: torch.Tensor | None,
+        packed: PackedStep,
+        result: RankResult,
     ) -> tuple[list[int], torch.Tensor]:
         """Forward and backward of one micro-batch; adds its metrics.
 
         Returns:
             The segments with a non-finite value, and the anchor that was used.
         """
-        learner, entropies = self._engine(*micro_batch.tokens, attention=micro_batch.attention)
+        learner, entropies = self._engine(
+            *micro_batch.tokens,
+            attention=micro_batch.attention,
+            entropy_gradient=self._objective.needs_entropy_gradient,
+        )
         anchor = learner.detach() if anchor is None else anchor
         inputs = LossInputs(
             learner_logprobs=learner,
@@ -187,20 +207,22 @@ class LearnerEngine:
             advantages=micro_batch.advantages,
             mask=micro_batch.loss_mask,
             weights=micro_batch.weights,
-            normalizer=normalizer,
+            normalizer=packed.normalizer,
+            num_loss_tokens=packed.num_loss_tokens,
             segments=micro_batch.sequences,
             num_sequences=micro_batch.num_sequences,
             reference_logprobs=micro_batch.reference_logprobs,
             entropies=entropies,
+            selected=selected,
         )
-        output = LOSSES[self._loss.type](self._loss, inputs)
+        output = self._objective(inputs)
         if not bool(torch.isfinite(output.loss)):
-            # No backward pass: the other ranks still need their collectives, so a zero of the same graph goes instead.
-            self._backward(torch.nan_to_num(learner).sum() * 0.0)
+            # No backward pass: the other ranks still need their collectives, so a zero of the whole graph goes instead.
+            self._backward((torch.nan_to_num(learner).sum() + torch.nan_to_num(entropies).sum()) * 0.0)
             return micro_batch.non_finite(learner.detach()), anchor
         self._backward(output.loss)
         result.losses[-1] += float(output.loss.detach())
-        _add(result.sums, {**output.sums, "loss/entropy": entropies.sum()})
+        _add(result.sums, output.sums)
         for name, value in output.maxima.items():
             result.maxima[name] = max(result.maxima.get(name, -np.inf), float(value))
         return [], anchor
@@ -209,20 +231,18 @@ class LearnerEngine:
         """THE place where DeepSpeed's mean over ranks is undone: loss shares add up over ranks, they do not average."""
         self._engine.backward(loss * self._rendezvous.num_ranks, scale_wrt_gas=False)
 
-    def _score_quietly(self, micro_batch: DeviceBatch, temperature: float | None = None) -> torch.Tensor:
-        """Log-probabilities without a graph. Collective with ZeRO-3."""
+    def _score_quietly(
+        self, micro_batch: DeviceBatch, temperature: float | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies without a graph. Collective with ZeRO-3."""
         with torch.no_grad():
-            return self._engine(*micro_batch.tokens, attention=micro_batch.attention, temperature=temperature)[0]
+            logprobs, entropies = self._engine(
+                *micro_batch.tokens, attention=micro_batch.attention, temperature=temperature
+            )
+        return logprobs, entropies
 
     def _to_device(self, micro_batch: MicroBatch) -> DeviceBatch:
         return to_device(micro_batch, self._device, varlen=self._varlen)
-
-    def _gather_names(self, names: list[str]) -> list[str]:
-        gathered: list[list[str]] = [names]
-        if self._rendezvous.num_ranks > 1:
-            gathered = [[] for _ in range(self._rendezvous.num_ranks)]
-            dist.all_gather_object(gathered, names)
-        return sorted({name for part in gathered for name in part})
 
     def _refusal(self, packed: PackedStep, names: tuple[str, ...], what: str, blamed: list[str]) -> NonFiniteError:
         """The error of a step that was not applied; its batch is written down first."""
@@ -249,7 +269,7 @@ class LearnerEngine:
         The first token has no prefix; its entry is 0.
         """
         batch = to_device(probe_batch(token_ids), self._device, varlen=False)
-        scored = self._score_quietly(batch, temperature=1.0).cpu().numpy()
+        scored = self._score_quietly(batch, temperature=1.0)[0].cpu().numpy()
         return [np.append(np.float32(0), scored[row, : len(ids) - 1]) for row, ids in enumerate(token_ids)]
 
     # -------------------------------------------------------------------------------------------- diagnostics
@@ -294,7 +314,9 @@ class LearnerEngine:
         self._engine.save_checkpoint(str(root), tag=TAG)
         torch.save(torch.get_rng_state(), root / f"rng_{self._rendezvous.rank}.pt")
         if self._rendezvous.rank == 0:
-            (root / "learner.json").write_text(json.dumps({"version": self.version, **self._shape()}))
+            objective = self._objective.coefficients.state()
+            saved = {"version": self.version, "objective": objective, **self._shape()}
+            (root / "learner.json").write_text(json.dumps(saved))
 
     def load(self, path: str) -> None:
         """Restore what `save` wrote. Collective.
@@ -306,13 +328,14 @@ class LearnerEngine:
         if not (root / "learner.json").is_file():
             raise ValueError(f"{path!r} is no learner checkpoint: it has no learner.json")
         saved = json.loads((root / "learner.json").read_text())
-        version = saved.pop("version")
+        version, objective = saved.pop("version"), saved.pop("objective")
         if saved != self._shape():
             raise ValueError(
                 f"the checkpoint was written with {saved}, this run has {self._shape()}; use the same settings"
             )
         self._engine.load_checkpoint(str(root), tag=TAG)
         torch.set_rng_state(torch.load(root / f"rng_{self._rendezvous.rank}.pt"))
+        self._objective.coefficients.load(objective)
         self.version = version
 
     def _shape(self) -> dict[str, Any]:

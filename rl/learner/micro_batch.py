@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rl.learner.forward import block_attention, causal_attention, varlen_attention
+from rl.losses.selection import Scored
 from rl.packing import PADDING, MicroBatch
 from rollout.schema import Float32Array
 
@@ -28,11 +29,23 @@ class DeviceBatch:
     segments: torch.Tensor  # int32, index of the sample in the batch, -1 at padding
     sequences: torch.Tensor  # int32, index of the sample in this micro-batch, -1 where there is no loss token
     num_sequences: int
+    position_ids: torch.Tensor  # int64, inside the sample
     reference_logprobs: torch.Tensor | None  # float32
 
     @property
     def tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.input_ids, self.targets, self.chosen
+
+    def scored(self, logprobs: torch.Tensor, entropies: torch.Tensor) -> Scored:
+        """What a loss needs to choose tokens by."""
+        return Scored(
+            logprobs=logprobs,
+            entropies=entropies,
+            advantages=self.advantages,
+            mask=self.loss_mask,
+            samples=self.segments,
+            positions=self.position_ids,
+        )
 
     def non_finite(self, learner_logprobs: torch.Tensor) -> list[int]:
         """Segments that hold a non-finite value at a loss token; all of them if the values are finite one by one."""
@@ -75,6 +88,7 @@ def to_device(micro_batch: MicroBatch, device: torch.device, *, varlen: bool) ->
         segments=segments,
         sequences=move(sequences, torch.int32),
         num_sequences=names.size,
+        position_ids=position_ids,
         reference_logprobs=None if reference is None else move(reference, torch.float32),
     )
 

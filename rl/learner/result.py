@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rl.learner.config import Layout
+from rl.losses.summary import summarize
 from rl.packing import PackedBatch
 from rollout.schema import Metric
 
@@ -35,7 +36,7 @@ def combine(packed: PackedBatch, results: list[RankResult], seconds: float, *, e
     """Metrics of a batch: sums over ranks, divided once by the loss tokens of the whole batch, in all its epochs."""
     num_tokens = sum(step.num_loss_tokens for step in packed.steps) * epochs
     first = results[0]
-    means = {name: sum(r.sums[name] for r in results) / num_tokens for name in first.sums}
+    means = summarize({name: sum(r.sums[name] for r in results) / num_tokens for name in first.sums})
     maxima = {name: max(r.maxima[name] for r in results) for name in first.maxima}
     return (
         *(Metric(name=name, value=value, weight=num_tokens) for name, value in means.items()),

@@ -1,7 +1,7 @@
-"""What a loss is given and what it gives back. The learner knows no algorithm: it calls a function of this shape.
+"""What a loss is given and what it gives back. The learner knows no algorithm: it calls `rl.losses.objective`.
 
-Shapes: [R, T] rows and positions of one micro-batch; a position describes the token it predicts.
-The four log-probabilities have four names and never share one:
+Shapes: [R, T] rows and positions of one micro-batch, [K] its loss tokens alone, [S] its sequences. A position describes
+the token it predicts. The four log-probabilities have four names and never share one:
     sampler_   what the engine reported when it drew the token, after temperature
     learner_   the current weights, with gradient
     anchor_    the learner's, detached, before the first update of the batch
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from rl.losses.config import LossConfig
+MAX_LOG_RATIO = 20.0  # exp(20) = 4.9e8 keeps float32 products finite; clipping has cut the gradient long before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,10 +30,57 @@ class LossInputs:
     mask: torch.Tensor  # [R, T] bool, True at loss tokens
     weights: torch.Tensor  # [R, T] float32, weight of the token's sequence
     normalizer: float  # one number for the whole optimizer step: all ranks, all micro-batches
+    num_loss_tokens: int  # likewise, of the whole optimizer step
     segments: torch.Tensor  # [R, T] int32, sequence of a loss token in this micro-batch; one sequence is never split
     num_sequences: int  # segments are below it
     reference_logprobs: torch.Tensor | None = None  # [R, T] float32
     entropies: torch.Tensor | None = None  # [R, T] float32, with gradient only if the settings of the loss need it
+    selected: torch.Tensor | None = None  # [R, T] bool, tokens chosen over the whole step by `rl.losses.selection`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tokens:
+    """The loss tokens of a micro-batch, end to end. What is masked is not here, so nothing can leak out of it."""
+
+    learner: torch.Tensor  # [K] float32, carries the gradient
+    anchor: torch.Tensor  # [K] float32, detached; the sampler's in bypass mode
+    sampler: torch.Tensor  # [K] float32, detached
+    advantages: torch.Tensor  # [K] float32
+    segments: torch.Tensor  # [K] int64
+    num_sequences: int
+    selected: torch.Tensor | None = None  # [K] bool
+
+    @property
+    def log_ratio(self) -> torch.Tensor:
+        """[K] log of learner / anchor, within +-20."""
+        return (self.learner - self.anchor).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+
+    def sequence_sum(self, values: torch.Tensor) -> torch.Tensor:
+        """[K] values of tokens to [S] sums of sequences."""
+        return values.new_zeros(self.num_sequences).index_add(0, self.segments, values)
+
+    def sequence_mean(self, values: torch.Tensor) -> torch.Tensor:
+        """[K] values of tokens to [S] means of sequences."""
+        return self.sequence_sum(values) / self.sequence_sum(torch.ones_like(values))
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """[S] values of sequences to [K], one copy a token."""
+        return values.index_select(0, self.segments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenLoss:
+    """Loss of each token before averaging; a loss of a whole sequence stands at each of its tokens.
+
+    `sums` are detached sums over tokens for the metrics, the same names in every micro-batch.
+    """
+
+    values: torch.Tensor  # [K]
+    sums: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+class LossFunction(Protocol):
+    def __call__(self, config: Any, tokens: Tokens) -> TokenLoss: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +94,3 @@ class LossOutput:
     loss: torch.Tensor  # scalar
     sums: Mapping[str, torch.Tensor]
     maxima: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-
-class LossFunction(Protocol):
-    def __call__(self, config: LossConfig, inputs: LossInputs) -> LossOutput: ...

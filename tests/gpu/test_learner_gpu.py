@@ -8,10 +8,11 @@ import pytest
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.config import LearnerConfig, ScratchModel
 from rl.learner.engine import LearnerEngine, Rendezvous
 from rl.learner.head import ChunkedHead
 from rl.learner.scratch import build_model
+from rl.losses.config import PpoClip
 from rl.packing import PackedBatch, pack
 from tests.fakes.learner import training_batch
 
@@ -41,7 +42,7 @@ def make(model_dir: str, **settings: Any) -> LearnerEngine:
     rendezvous = Rendezvous(rank=0, num_ranks=1, address="tcp://127.0.0.1:29639")
     return LearnerEngine(
         config,
-        LossConfig(),
+        PpoClip(),
         model_dir,
         rendezvous,
         temperature=1.0,
@@ -55,7 +56,7 @@ def packed(engine: LearnerEngine, seed: int) -> PackedBatch:
     info = engine.info()
     return pack(
         training_batch(24, seed=seed).samples,
-        aggregation=LossConfig().aggregation,
+        aggregation=PpoClip().aggregation,
         num_ranks=1,
         num_optimizer_steps=1,
         micro_batch_tokens=256,

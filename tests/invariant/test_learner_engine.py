@@ -15,12 +15,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rl.batch import TrainingBatch
 from rl.learner import engine as engine_module
 from rl.learner import export as export_module
-from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.config import LearnerConfig, ScratchModel
 from rl.learner.errors import NonFiniteError
 from rl.learner.result import RankResult, combine
 from rl.learner.scratch import build_model
+from rl.losses.config import LossConfig, PpoClip
 from rl.losses.contract import LossInputs, LossOutput
-from rl.losses.ppo_clip import ppo_clip
+from rl.losses.objective import Objective
+from rl.losses.term_config import AdaptiveEntropy, KlCov, TopEntropy
 from rl.packing import PackedBatch, pack
 from tests.fakes.learner import training_batch, training_sample
 
@@ -28,6 +30,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("rank_environment")]
 SPEC = ScratchModel(hidden_size=64, num_layers=2, intermediate_size=64, num_heads=2, initializer_range=0.1)
 BATCHES = [training_batch(16, seed=seed) for seed in range(4)]
 PROBES = [[8, 9, 10, 11], [12, 13], [9, 9, 14, 15, 16]]
+PPO = PpoClip()
 Weights = dict[str, torch.Tensor]
 
 
@@ -40,12 +43,12 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, str]:
     return {tied: str(root / str(tied)) for tied in (False, True)}
 
 
-def make(model_dir: str, **settings: Any) -> engine_module.LearnerEngine:
+def make(model_dir: str, loss: LossConfig = PPO, **settings: Any) -> engine_module.LearnerEngine:
     rendezvous = engine_module.Rendezvous(rank=0, num_ranks=1, address="tcp://127.0.0.1:29631")
     config = LearnerConfig(**{"lr": 1e-3, "num_optimizer_steps": 2, "micro_batch_tokens": 256, **settings})
     return engine_module.LearnerEngine(
         config,
-        LossConfig(),
+        loss,
         model_dir,
         rendezvous,
         temperature=1.0,
@@ -60,7 +63,7 @@ def packed(engine: engine_module.LearnerEngine, batch: TrainingBatch, **settings
     options = {"num_optimizer_steps": config.num_optimizer_steps, "layout": engine.info().layout, **settings}
     return pack(
         batch.samples,
-        aggregation=LossConfig().aggregation,
+        aggregation=PPO.aggregation,
         num_ranks=1,
         micro_batch_tokens=config.micro_batch_tokens,
         **options,
@@ -114,18 +117,31 @@ def test_layouts_give_the_same_update(model_dirs: dict[bool, str]) -> None:
     assert seen[0][1].grad_norms == pytest.approx(seen[1][1].grad_norms, rel=1e-5)
 
 
-@pytest.mark.parametrize("zero_stage", [0, 2])
-def test_resume_is_bit_identical(model_dirs: dict[bool, str], tmp_path: Path, zero_stage: int) -> None:
+@pytest.mark.parametrize("loss", [PpoClip(entropy=TopEntropy(fraction=0.3)), PpoClip(covariance=KlCov(fraction=0.2))])
+def test_tokens_are_chosen_over_the_whole_step(model_dirs: dict[bool, str], loss: LossConfig) -> None:
+    seen = []
+    for layout, tokens in (("buckets", 256), ("buckets", 64), ("packed", 64)):
+        engine = make(model_dirs[False], loss, layout=layout, micro_batch_tokens=tokens)
+        seen.append(engine.train(packed(engine, BATCHES[0])).grad_norms)
+    engine = make(model_dirs[False])
+    assert seen[1] == pytest.approx(seen[0], rel=1e-5) and seen[2] == pytest.approx(seen[0], rel=1e-5)
+    assert seen[0] != pytest.approx(engine.train(packed(engine, BATCHES[0])).grad_norms, rel=1e-3)
+
+
+@pytest.mark.parametrize(("zero_stage", "loss"), [(0, PpoClip(entropy=AdaptiveEntropy(target=9.0))), (2, PPO)])
+def test_resume_is_bit_identical(
+    model_dirs: dict[bool, str], tmp_path: Path, zero_stage: int, loss: LossConfig
+) -> None:
     settings = {"zero_stage": zero_stage, "schedule": "cosine", "warmup_steps": 3}
-    straight = make(model_dirs[False], **settings)
+    straight = make(model_dirs[False], loss, **settings)
     for batch in BATCHES:
         straight.train(packed(straight, batch))
 
-    first = make(model_dirs[False], **settings)
+    first = make(model_dirs[False], loss, **settings)
     for batch in BATCHES[:2]:
         first.train(packed(first, batch))
     first.save(str(tmp_path))
-    resumed = make(str(tmp_path / "model"), **settings)
+    resumed = make(str(tmp_path / "model"), loss, **settings)
     resumed.load(str(tmp_path))
     assert resumed.version == 4
     for batch in BATCHES[2:]:
@@ -134,6 +150,9 @@ def test_resume_is_bit_identical(model_dirs: dict[bool, str], tmp_path: Path, ze
     assert resumed.version == straight.version == 8
     assert difference(weights(straight), weights(resumed)) == 0.0
     assert straight.checksums() == resumed.checksums()
+    adapted = straight._objective.coefficients.state()
+    assert resumed._objective.coefficients.state() == adapted
+    assert adapted["entropy_coefficient"] == pytest.approx(0.04 if zero_stage == 0 else 0.0)  # .005 a step, 8 steps
 
 
 def test_a_checkpoint_of_another_shape_is_refused(model_dirs: dict[bool, str], tmp_path: Path) -> None:
@@ -198,14 +217,15 @@ def test_later_steps_are_anchored_to_the_weights_before_the_batch(
 ) -> None:
     engine = make(model_dirs[False], lr=1e-2)
     batch = packed(engine, BATCHES[0])
-    fresh = [engine._score_quietly(engine._to_device(step.ranks[0][0])) for step in batch.steps]
+    fresh = [engine._score_quietly(engine._to_device(step.ranks[0][0]))[0] for step in batch.steps]
     calls: list[LossInputs] = []
 
-    def spy(config: LossConfig, inputs: LossInputs) -> LossOutput:
-        calls.append(inputs)
-        return ppo_clip(config, inputs)
+    class Spy(Objective):
+        def __call__(self, inputs: LossInputs) -> LossOutput:
+            calls.append(inputs)
+            return super().__call__(inputs)
 
-    monkeypatch.setitem(engine_module.LOSSES, "ppo_clip", spy)
+    monkeypatch.setattr(engine, "_objective", Spy(PPO))
     result = engine.train(batch)
     assert len(calls) == 2 and result.version == 2
     for inputs, anchor in zip(calls, fresh, strict=True):
@@ -219,14 +239,15 @@ def test_epochs_repeat_the_steps_and_keep_the_anchors(
 ) -> None:
     engine = make(model_dirs[False], lr=1e-2, epochs=2)
     batch = packed(engine, BATCHES[0])
-    fresh = [engine._score_quietly(engine._to_device(step.ranks[0][0])) for step in batch.steps]
+    fresh = [engine._score_quietly(engine._to_device(step.ranks[0][0]))[0] for step in batch.steps]
     anchors: list[torch.Tensor] = []
 
-    def spy(config: LossConfig, inputs: LossInputs) -> LossOutput:
-        anchors.append(inputs.anchor_logprobs)
-        return ppo_clip(config, inputs)
+    class Spy(Objective):
+        def __call__(self, inputs: LossInputs) -> LossOutput:
+            anchors.append(inputs.anchor_logprobs)
+            return super().__call__(inputs)
 
-    monkeypatch.setitem(engine_module.LOSSES, "ppo_clip", spy)
+    monkeypatch.setattr(engine, "_objective", Spy(PPO))
     result = engine.train(batch)
     assert result.version == engine.version == 4 and len(result.losses) == len(result.grad_norms) == 4
     assert all(torch.equal(anchor, other) for anchor, other in zip(anchors, fresh * 2, strict=True))

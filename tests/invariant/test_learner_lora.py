@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rl.learner.config import LearnerConfig, LoraConfig, LossConfig, ScratchModel
+from rl.learner.config import LearnerConfig, LoraConfig, ScratchModel
 from rl.learner.engine import LearnerEngine, Rendezvous
 from rl.learner.scratch import build_model
+from rl.losses.config import PpoClip
 from rl.packing import PackedBatch, pack
 from tests.fakes.learner import training_batch
 
@@ -33,7 +34,7 @@ def make(model_dir: str, **settings: Any) -> LearnerEngine:
     rendezvous = Rendezvous(rank=0, num_ranks=1, address="tcp://127.0.0.1:29637")
     return LearnerEngine(
         config,
-        LossConfig(),
+        PpoClip(),
         model_dir,
         rendezvous,
         temperature=1.0,
@@ -46,7 +47,7 @@ def make(model_dir: str, **settings: Any) -> LearnerEngine:
 def batch(seed: int) -> PackedBatch:
     return pack(
         training_batch(16, seed=seed).samples,
-        aggregation=LossConfig().aggregation,
+        aggregation=PpoClip().aggregation,
         num_ranks=1,
         num_optimizer_steps=1,
         micro_batch_tokens=256,

@@ -13,12 +13,16 @@ import ray
 
 from rl.batch import StepResult, TrainingBatch
 from rl.learner.actor import LearnerClient, build_scratch_model, start_learner
-from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.config import LearnerConfig, ScratchModel
 from rl.learner.errors import LearnerDiedError, NonFiniteError
+from rl.losses.config import PpoClip
+from rl.losses.term_config import AdaptiveEntropy, KlCov
 from rollout.schema import Float32Array
 from tests.fakes.learner import training_batch, training_sample
 
 pytestmark = pytest.mark.stack
+# With the parts of a loss for which ranks talk to each other: a choice of tokens, and a coefficient that adapts.
+LOSS = PpoClip(covariance=KlCov(fraction=0.1), entropy=AdaptiveEntropy(target=9.0, initial=0.01))
 SPEC = ScratchModel(hidden_size=64, num_layers=1, intermediate_size=64, num_heads=2, initializer_range=0.1)
 # Eight equal lengths of 12 positions: with 24 tokens a micro-batch, two ranks take two micro-batches of two each.
 EQUAL = TrainingBatch(
@@ -55,9 +59,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def start(model_dir: str, **settings: Any) -> LearnerClient:
     config = LearnerConfig(**{"lr": 1e-3, "micro_batch_tokens": 24, **settings})
-    return start_learner(
-        config, LossConfig(), model_dir, temperature=1.0, log_dir=f"{model_dir}_log", seed=0, total_steps=50
-    )
+    return start_learner(config, LOSS, model_dir, temperature=1.0, log_dir=f"{model_dir}_log", seed=0, total_steps=50)
 
 
 async def observe(client: LearnerClient, batches: list[TrainingBatch]) -> Outcome:
@@ -80,7 +82,7 @@ def restart(client: LearnerClient, model_dir: str, **settings: Any) -> LearnerCl
     config = LearnerConfig(**{"lr": 1e-3, "micro_batch_tokens": 24, "num_ranks": 2, **settings})
     options = {
         "config": config,
-        "loss": LossConfig(),
+        "loss": LOSS,
         "model_dir": model_dir,
         "temperature": 1.0,
         "seed": 0,
@@ -88,7 +90,7 @@ def restart(client: LearnerClient, model_dir: str, **settings: Any) -> LearnerCl
         "dump_dir": f"{model_dir}_log",
     }
     started = [rank.start.remote(i, 2, "met already", options) for i, rank in enumerate(client._ranks)]
-    return LearnerClient(client._ranks, started, config, LossConfig(), log_dir=f"{model_dir}_log")
+    return LearnerClient(client._ranks, started, config, LOSS, log_dir=f"{model_dir}_log")
 
 
 async def test_ranks_accumulation_and_stages_agree_and_stop_together(model_dir: str) -> None:

@@ -13,10 +13,11 @@ from transformers import AutoModelForCausalLM
 
 from rl.config import ReferenceConfig
 from rl.learner.actor import LearnerClient, start_learner
-from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.config import LearnerConfig, ScratchModel
 from rl.learner.errors import ReferenceDiedError
 from rl.learner.reference_actor import ReferenceClient, start_reference
 from rl.learner.scratch import build_model
+from rl.losses.config import PpoClip
 from rollout.schema import Float32Array, Trajectory
 from tests.fakes.learner import training_batch
 from tests.fakes.loop import make_trajectory
@@ -64,7 +65,7 @@ def plain(model_dir: str, trajectories: list[Trajectory]) -> list[Float32Array]:
 
 async def tell(model_dir: str, folder: Path) -> Story:
     learner = start_learner(
-        CONFIG, LossConfig(), model_dir, temperature=TEMPERATURE, log_dir=str(folder / "log"), seed=0, total_steps=9
+        CONFIG, PpoClip(), model_dir, temperature=TEMPERATURE, log_dir=str(folder / "log"), seed=0, total_steps=9
     )
 
     def start(config: ReferenceConfig, client: LearnerClient) -> ReferenceClient:

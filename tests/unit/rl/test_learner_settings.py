@@ -6,13 +6,13 @@ import pytest
 from pydantic import ValidationError
 
 from rl.learner.actor import start_learner
-from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.config import LearnerConfig, ScratchModel
 from rl.learner.schedule import learning_rate
 from rl.learner.zero import deepspeed_config
-from rl.losses.config import DrGrpo
+from rl.losses.config import DrGrpo, PpoClip
 
 
-@pytest.mark.parametrize("model", [LearnerConfig, LossConfig, ScratchModel])
+@pytest.mark.parametrize("model", [LearnerConfig, ScratchModel])
 def test_a_section_has_at_most_twenty_fields_and_each_is_explained(model: type[Any]) -> None:
     assert len(model.model_fields) <= 20
     undocumented = [name for name, field in model.model_fields.items() if name != "type" and not field.description]
@@ -30,7 +30,7 @@ def test_the_learner_refuses_a_temperature_that_samples_nothing(temperature: flo
     """Before any process is started: log-probabilities of a greedy choice are no policy."""
     options: dict[str, Any] = {"log_dir": "nowhere", "seed": 0, "total_steps": 1}
     with pytest.raises(ValueError, match=rf"temperature must be above 0, got {temperature}"):
-        start_learner(LearnerConfig(), LossConfig(), "nowhere", temperature=temperature, **options)
+        start_learner(LearnerConfig(), PpoClip(), "nowhere", temperature=temperature, **options)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_impossible_scratch_models_are_refused(changes: dict[str, Any], message:
 
 
 def test_an_aggregation_owns_its_options() -> None:
-    loss = LossConfig.model_validate({"aggregation": {"type": "dr_grpo", "length": 80}})
+    loss = PpoClip.model_validate({"aggregation": {"type": "dr_grpo", "length": 80}})
     assert loss.aggregation == DrGrpo(length=80)
     with pytest.raises(ValidationError):
-        LossConfig.model_validate({"aggregation": {"type": "token_mean", "length": 80}})
+        PpoClip.model_validate({"aggregation": {"type": "token_mean", "length": 80}})
 
 
 # lr 1, 2 warm-up steps, 6 steps in all, floor 0.1: progress after the warm-up is 0, 1/3, 2/3, 1.
