@@ -36,6 +36,18 @@ QUICKSTART = RECIPES / "quickstart.toml"
             r"'w_reinforce' also learns from groups .*judge_on = 'outcome' drops them; set sampling\.judge_on = 'off'",
         ),
         (["sampling.min_judged=1"], r"sampling\.min_judged must be at least 2, got 1"),
+        (
+            ["loss.kl={ estimator = 'k3', placement = 'loss', coefficient = 0.01 }"],
+            r"loss\.kl compares the policy with a reference model, and there is no \[reference\] section; add one",
+        ),
+        (
+            [
+                "loss.kl={ estimator = 'k1', placement = 'reward', coefficient = 0.01 }",
+                "reference.dtype=float32",
+                "credit.type=gdpo",
+            ],
+            r"adds to the final reward, which credit\.type = 'gdpo' does not read",
+        ),
         (["reference.dtype=float32"], r"\[reference\] \(placement 'actor'\) would load a model that nothing reads"),
         (
             ["prm.type=exact", "credit.process={ weight = 0.2 }", "loss.type=gspo"],
