@@ -21,7 +21,7 @@ from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
 from launch.rundir import RunDirectory
 from prm.config import ExactPrmConfig
 from rewards.actor import JudgeClient, start_judge
-from rewards.config import TASK_VERIFIER, SandboxConfig
+from rewards.config import SandboxConfig
 from rewards.sandbox import WorkerPool
 from rl.checkpoint import Checkpointer
 from rl.diagnostics.schedule import Diagnostics
@@ -76,17 +76,6 @@ def without_tasks(tasks: TaskSplits, keys: Collection[str]) -> TaskSplits:
             f"{len(tasks.train) + len(tasks.held_out)} tasks in all): check the answer column and the verifier's name"
         )
     return replace(tasks, train=train, held_out=held_out)
-
-
-def verifier_targets(config: RunConfig, tasks: Sequence[Task]) -> dict[str, str]:
-    """Every registered verifier, the reward's own plugins, and those that tasks or reward name by a path."""
-    targets = plugins.registered("ponder.verifiers")
-    for name, settings in config.rewards.plugins.items():
-        targets[name] = plugins.verifier_place(settings.path or name)
-    named = {task.verifier for task in tasks} | {c.verifier for c in config.rewards.components.values()}
-    for name in sorted(named - targets.keys() - {TASK_VERIFIER}):
-        targets[name] = plugins.verifier_place(name)
-    return targets
 
 
 async def start_services(

@@ -9,18 +9,15 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from launch import rewards_cli
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from launch import eval_cli, rewards_cli
+from launch.terminal import console
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
-PLAIN_WIDTH = 120  # characters of a line where there is no terminal
 
 app = typer.Typer(
     name="ponder",
@@ -30,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(eval_cli.app)
 app.add_typer(rewards_cli.app)
 
 Recipe = Annotated[
@@ -53,7 +51,7 @@ def doctor(
     from launch import doctor as examination
 
     checks = examination.examine(directory)
-    _console().print(examination.table(checks))
+    console().print(examination.table(checks))
     if any(check.level == "failed" for check in checks):
         raise typer.Exit(FAILURE)
 
@@ -90,7 +88,7 @@ def train(
         config, directory = sessions.begin(recipe, overrides or [])
     else:
         raise typer.BadParameter("name a recipe, or a run to --resume")
-    phases.train(config, directory, _console())
+    phases.train(config, directory, console())
 
 
 @app.command()
@@ -102,25 +100,7 @@ def sft(recipe: Recipe, overrides: Overrides = None) -> None:
     from launch import phases, sessions
 
     config, directory = sessions.begin(recipe, overrides or [])
-    phases.cold_start(config, directory, _console())
-
-
-@app.command("eval")
-def evaluate(
-    source: Annotated[
-        str, typer.Argument(help="A run directory (its newest model is used), a recipe, or a shipped recipe.")
-    ],
-    overrides: Overrides = None,
-    model: Annotated[Path | None, typer.Option(help="Evaluate this model directory instead.")] = None,
-) -> None:
-    """Measure held-out accuracy per effort.
-
-    With 95 % intervals and mean thinking tokens; sampled and greedy as the recipe says.
-    """
-    from launch import phases, sessions
-
-    config, directory, model_dir = sessions.for_evaluation(source, model=model, overrides=overrides or [])
-    phases.evaluate(config, directory, model_dir, _console())
+    phases.cold_start(config, directory, console())
 
 
 @app.command()
@@ -145,7 +125,7 @@ def report(
     write_report(directory, target)
     if pictures is not None:
         write_pictures(directory, pictures)
-    _console().print(f"report: {target}", markup=False, highlight=False)
+    console().print(f"report: {target}", markup=False, highlight=False)
 
 
 @app.command()
@@ -169,7 +149,7 @@ def show(
 
     RunDirectory.open(directory)
     wanted = Filter(effort=effort, outcome=outcome, step=step, fate=fate, task=task)
-    showing.show(directory, wanted, console=_console(), limit=limit)
+    showing.show(directory, wanted, console=console(), limit=limit)
 
 
 @app.command()
@@ -183,8 +163,8 @@ def fetch(
     """
     from launch import fetch as fetching
 
-    console = _console()
-    fetching.fetch(name, out, lambda line: console.print(line, markup=False, highlight=False))
+    terminal = console()
+    fetching.fetch(name, out, lambda line: terminal.print(line, markup=False, highlight=False))
 
 
 def main() -> int:
@@ -215,14 +195,6 @@ def _fail(error: Exception) -> int:
         return INTERRUPTED
     sys.stderr.write("\n".join([f"error: {one_line(cause)}", *notes(error)]) + "\n")
     return USER_ERROR if isinstance(cause, ValueError) else FAILURE
-
-
-def _console() -> Console:
-    """The terminal, or a stream that is wide enough for the tables. It keeps the stdout of now: a session gives what
-    libraries print later to a log file."""
-    from rich.console import Console
-
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from launch import cluster, preparation, work
+from launch import cluster, plugins, preparation, work
 from launch.config import RunConfig
 from launch.manifest import write_json
 from launch.model_dir import replace_directory
@@ -127,7 +127,7 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
 
     config, directory = job.config, job.directory
     with job.phase(SERVICES):
-        verifiers = build.verifier_targets(config, (*tasks.train, *tasks.held_out))
+        verifiers = plugins.verifier_targets(config.rewards, (*tasks.train, *tasks.held_out))
         services = await build.start_services(config, directory, model_dir=directory.start_model, verifiers=verifiers)
         tasks = await _without_quarantined(job, services, tasks)
     run = build.build_run(
@@ -196,7 +196,7 @@ async def _evaluate(job: Work, model: Path) -> EvalResult:
     config, directory = job.config, job.directory
     with job.phase(SERVICES):
         tasks = build.load_task_splits(config)
-        verifiers = build.verifier_targets(config, tasks.held_out)
+        verifiers = plugins.verifier_targets(config.rewards, tasks.held_out)
         engines = await build.in_thread(build.start_engine_pool, config, directory, model)
         judge = await build.in_thread(start_judge, config.rewards, verifiers, directory.reward_failures)
     evaluator = build.build_evaluator(

@@ -17,10 +17,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
+
+from rewards.config import TASK_VERIFIER, RewardsConfig
+from rollout.schema import Task
 
 CONTRACTS: Mapping[str, str] = MappingProxyType(
     {
@@ -73,6 +76,17 @@ def target(group: str, name: str) -> str:
 def verifier_place(name: str) -> str:
     """The target of a verifier; the address of a remote reward model stands for itself."""
     return name if name.startswith(("http://", "https://")) else target("ponder.verifiers", name)
+
+
+def verifier_targets(rewards: RewardsConfig, tasks: Sequence[Task]) -> dict[str, str]:
+    """Every registered verifier, the reward's own plugins, and those that tasks or reward name by a path."""
+    targets = registered("ponder.verifiers")
+    for name, settings in rewards.plugins.items():
+        targets[name] = verifier_place(settings.path or name)
+    named = {task.verifier for task in tasks} | {component.verifier for component in rewards.components.values()}
+    for name in sorted(named - targets.keys() - {TASK_VERIFIER}):
+        targets[name] = verifier_place(name)
+    return targets
 
 
 def load(group: str, name: str) -> Callable[..., Any]:

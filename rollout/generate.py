@@ -109,6 +109,8 @@ class _Attempt:
 
     async def run(self, engine: Engine) -> Finish:
         """Sample, apply the limits to what came, and go on until the response has ended."""
+        if self._job.budget.opens_thinking and self._renderer.format.has_thinking and not self._renderer.is_prefilled:
+            self._force(self._renderer.opening.ids)
         finish = self._settle()
         while finish is None:
             completion = await engine.complete(self._request())
@@ -170,12 +172,16 @@ class _Attempt:
             self._truncate(reading.opened.after + cap)
         if len(self._ids) + len(forced) >= self._room:
             return False
-        self._ids += forced
-        self._sampled += [False] * len(forced)
-        self._logprobs += [0.0] * len(forced)
+        self._force(forced)
         self._is_cut = True
-        self._reading = read_response(self._ids, self._renderer)
         return True
+
+    def _force(self, ids: Sequence[int]) -> None:
+        """Put tokens in that the policy did not draw."""
+        self._ids += ids
+        self._sampled += [False] * len(ids)
+        self._logprobs += [0.0] * len(ids)
+        self._reading = read_response(self._ids, self._renderer)
 
     def _request(self) -> Request:
         """Ask for as many tokens as can be used before the next limit."""
@@ -224,7 +230,7 @@ class _Attempt:
     def _num_outside(self) -> int:
         """Sampled tokens that the answer limit counts: those outside the marks, or all if there is no separate cap."""
         if self._cap is None:
-            return len(self._ids)
+            return sum(self._sampled)
         closed = self._reading.closed
         return self._reading.num_before + (0 if closed is None else sum(self._sampled[closed.after :]))
 

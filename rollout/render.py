@@ -57,7 +57,7 @@ class Renderer:
         refuses it.
         """
         if self._has_template:
-            text = self._chat_text(_with_instruction(messages, instruction))
+            text = self._chat_text(with_instruction(messages, instruction))
         else:
             text = instruction + "".join(m.content for m in messages)
         if self.is_prefilled and not text.rstrip().endswith(self.format.thinking_open):
@@ -215,7 +215,7 @@ class Renderer:
         return [int(i) for i in ids]
 
 
-def _with_instruction(messages: tuple[Message, ...], instruction: str) -> tuple[Message, ...]:
+def with_instruction(messages: tuple[Message, ...], instruction: str) -> tuple[Message, ...]:
     """The instruction as system message, after the text of one that is already there."""
     if not instruction:
         return messages

@@ -86,13 +86,17 @@ def task_key(prompt: tuple[Message, ...], answer: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBudget:
-    """How long the model may think and answer in one effort mode. Counts are tokens; None means no separate cap."""
+    """How long the model may think and answer in one effort mode. Counts are tokens; None means no separate cap.
+
+    `opens_thinking` puts the opening mark in, unsampled, where the model would otherwise decide whether to think.
+    """
 
     effort: str
     max_prompt_tokens: int
     max_thinking_tokens: int | None
     max_answer_tokens: int
     instruction: str = ""
+    opens_thinking: bool = False
 
     def __post_init__(self) -> None:
         if self.max_prompt_tokens < 1 or self.max_answer_tokens < 1:

@@ -6,8 +6,6 @@ policy allows only the two scripts shipped with it, by their hashes: even markup
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 import math
@@ -22,6 +20,7 @@ from plotly.offline import get_plotlyjs
 
 from rl.report.curves import ranked_names
 from rl.report.data import MODES, EvalPoint, RunData, load_run
+from rl.report.embed import content_policy, embedded_json
 from rl.report.plots import accuracy_figures, curve_figures
 from rl.report.trajectories import Attempt, Piece, sample
 
@@ -79,7 +78,7 @@ def render(run: RunData, attempts: Sequence[Attempt]) -> str:
     return environment.get_template("report.html").render(
         run=run,
         name=run.directory.resolve().name,
-        policy=_policy(scripts),
+        policy=content_policy(scripts),
         scripts=[Markup(script) for script in scripts],
         style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
         figures=embedded_json({f"accuracy-{mode}": figure for mode, figure in accuracy.items()} | _by_slot(curves)),
@@ -94,15 +93,6 @@ def render(run: RunData, attempts: Sequence[Attempt]) -> str:
         manifest=_pretty(run.manifest),
         versions=_versions(run.manifest),
     )
-
-
-def embedded_json(value: Any) -> Markup:
-    """JSON that can stand inside a script element: no character of it can end the element or begin a tag or a comment.
-
-    Raises ValueError on a number that JSON does not know.
-    """
-    text = json.dumps(value, allow_nan=False)  # ASCII only, so U+2028 and U+2029 are escaped as well
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def card_of(attempt: Attempt) -> Card:
@@ -174,15 +164,6 @@ def _choices(cards: Sequence[Card]) -> dict[str, list[str]]:
         "outcome": ranked_names([card.attempt.outcome for card in cards], ("right", "wrong")),
         "fate": ranked_names([card.attempt.fate for card in cards], ("trained",)),
     }
-
-
-def _policy(scripts: Sequence[str]) -> str:
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
-        "form-action 'none'"
-    )
 
 
 def _versions(manifest: Mapping[str, Any]) -> dict[str, str]:

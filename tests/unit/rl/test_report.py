@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 import pytest
 
 from rl.report.data import EvalPoint, Evaluation, load_run
+from rl.report.embed import embedded_json
 from rl.report.page import (
     MAX_BYTES_OF_ATTEMPTS,
     card_of,
-    embedded_json,
     render,
     shortened,
     within_budget,

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -268,3 +269,36 @@ def _long_request(attempt: Any, renderer: Renderer) -> Any:
     from rollout.engine import Request
 
     return Request(prompt_ids=[*attempt._prompt, *attempt._ids], max_tokens=50, stop_ids=renderer.eos_ids)
+
+
+# ---------------------------------------------------------------------------------------- thinking opened for the model
+
+
+@pytest.mark.parametrize("kind", ["marks", "bare"])
+@pytest.mark.parametrize("cap", [None, 40])
+def test_the_thinking_is_opened_for_the_model(make_renderer: MakeRenderer, kind: str, cap: int | None) -> None:
+    renderer = make_renderer(kind)
+    text = "<think>hm</think>7"
+    job = make_job(cap=cap, answer=30)
+    job = replace(job, budget=replace(job.budget, opens_thinking=True))
+    engine = ScriptedEngine(saying(renderer, text))
+    (trajectory,) = run(job, engine, renderer)
+    opened = len(renderer.opening.ids)
+    response = trajectory.sampled[trajectory.prompt_len :]
+    assert not response[:opened].any() and response[opened:].all()
+    assert (trajectory.text.removesuffix("<eos>"), trajectory.thinking_text, trajectory.answer_text) == (
+        text,
+        "hm",
+        "7",
+    )
+    assert list(engine.requests[0].prompt_ids[-opened:]) == list(renderer.opening.ids)
+    assert trajectory.finish is Finish.STOP
+
+
+def test_a_prefilled_mark_is_not_put_in_twice(make_renderer: MakeRenderer) -> None:
+    renderer = make_renderer(prefill_thinking=True)
+    job = make_job(cap=None, answer=30)
+    opened = replace(job, budget=replace(job.budget, opens_thinking=True))
+    policy = saying(renderer, "hm</think>7")
+    runs = [run(each, ScriptedEngine(policy), renderer)[0].token_ids.tolist() for each in (job, opened)]
+    assert runs[0] == runs[1]

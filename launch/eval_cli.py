@@ -1,0 +1,167 @@
+"""`ponder eval RUN` and `ponder eval modes`: one group whose first word is a command or, as before, a run or recipe.
+
+Imports nothing heavy at the top, as `launch.cli`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+SOURCE = "held-out"  # the command behind `ponder eval RUN`
+
+
+class _RunOrCommand(TyperGroup):
+    """Takes a first word that is no command for the run or recipe of `ponder eval held-out`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, "--help"}
+        return super().parse_args(ctx, args if not args or args[0] in known else [SOURCE, *args])
+
+
+app = typer.Typer(
+    name="eval",
+    cls=_RunOrCommand,
+    help="Measure held-out accuracy of a run (ponder eval RUN), or compare thinking modes (ponder eval modes).",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change one setting; may be given several times."),
+]
+Policy = Annotated[
+    str | None,
+    typer.Option(help="A run, a model directory, a model's name, or the URL of an OpenAI-compatible server."),
+]
+Tasks = Annotated[str, typer.Option(help="A file (.jsonl, .json, .parquet, .csv), held_out, train, or a recipe.")]
+Modes = Annotated[
+    str | None,
+    typer.Option("--modes", help="Comma-separated: efforts of the recipe, numbers of tokens, auto, on, off."),
+]
+Samples = Annotated[int, typer.Option(min=1, help="Attempts per task and mode.")]
+Out = Annotated[Path | None, typer.Option(help="Directory of the results; runs/modes-POLICY by default.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only so many tasks.")]
+Recipe = Annotated[str | None, typer.Option(help="Recipe for format, efforts, tasks and verifier.")]
+Base = Annotated[str | None, typer.Option(help="Mode to compare with; the first effort by default.")]
+Against = Annotated[Path | None, typer.Option(help="A modes.json whose base mode the ACT score is against.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of samples and intervals.")]
+Temperature = Annotated[float | None, typer.Option(min=0, help="Sampling temperature; the recipe's if not given.")]
+Instruction = Annotated[
+    str | None, typer.Option(help="What a numeric mode says in the prompt, with {tokens}; may be empty.")
+]
+Enforce = Annotated[bool, typer.Option(help="Keep the caps of numeric modes in decoding, or only ask for them.")]
+Saved = Annotated[
+    Path | None, typer.Option(help="Measure saved attempts again: a run, or a directory of this command.")
+]
+KeepVerdicts = Annotated[bool, typer.Option(help="With --from-trajectories: do not judge again.")]
+Verifier = Annotated[str | None, typer.Option(help="Verifier of the tasks of a file.")]
+PromptColumn = Annotated[str | None, typer.Option(help="Column of the question in a file.")]
+AnswerColumn = Annotated[str | None, typer.Option(help="Column of the answer in a file.")]
+Model = Annotated[str | None, typer.Option(help="Model that a server is asked for; its first by default.")]
+KeyName = Annotated[str | None, typer.Option(help="Environment variable that holds a server's key.")]
+Request = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODE=JSON", help="Fields of a mode's requests to a server; null takes one away."),
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests to a server at a time.")]
+
+
+@app.command(SOURCE)
+def held_out(
+    source: Annotated[
+        str, typer.Argument(help="A run directory (its newest model is used), a recipe, or a shipped recipe.")
+    ],
+    overrides: Overrides = None,
+    model: Annotated[Path | None, typer.Option(help="Evaluate this model directory instead.")] = None,
+) -> None:
+    """Measure held-out accuracy per effort; also `ponder eval RUN`.
+
+    With 95 % intervals and mean thinking tokens; sampled and greedy as the recipe says.
+    """
+    from launch import phases, sessions
+    from launch.terminal import console
+
+    config, directory, model_dir = sessions.for_evaluation(source, model=model, overrides=overrides or [])
+    phases.evaluate(config, directory, model_dir, console())
+
+
+@app.command()
+def modes(
+    policy: Policy = None,
+    tasks: Tasks = "held_out",
+    names: Modes = None,
+    samples: Samples = 4,
+    out: Out = None,
+    limit: Limit = None,
+    recipe: Recipe = None,
+    base: Base = None,
+    against: Against = None,
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    numeric_instruction: Instruction = None,
+    enforce: Enforce = True,
+    from_trajectories: Saved = None,
+    keep_verdicts: KeepVerdicts = False,
+    verifier: Verifier = None,
+    prompt_column: PromptColumn = None,
+    answer_column: AnswerColumn = None,
+    model: Model = None,
+    api_key_env: KeyName = None,
+    request: Request = None,
+    concurrency: Concurrency = 32,
+    overrides: Overrides = None,
+) -> None:
+    """Compare thinking modes on the same tasks.
+
+    Accuracy, tokens and kept budgets of each mode, with paired intervals. Interrupted, the same command goes on.
+
+    Example: ponder eval modes --policy runs/quickstart --modes high,low,auto,40
+    """
+    from launch import eval_modes
+    from launch.terminal import console
+
+    table = {"verifier": verifier, "prompt": prompt_column, "answer": answer_column}
+    options = eval_modes.EvalOptions(
+        policy=policy,
+        tasks=tasks,
+        modes=names,
+        num_samples=samples,
+        out=out,
+        limit=limit,
+        recipe=recipe,
+        overrides=overrides or [],
+        base=base,
+        against=against,
+        seed=seed,
+        temperature=temperature,
+        numeric_instruction=numeric_instruction,
+        is_enforced=enforce,
+        saved=from_trajectories,
+        keeps_verdicts=keep_verdicts,
+        table={name: value for name, value in table.items() if value is not None},
+        server=eval_modes.ServerOptions(model, api_key_env, _fields(request or []), concurrency),
+    )
+    eval_modes.run(options, console())
+
+
+def _fields(texts: list[str]) -> dict[str, dict[str, Any]]:
+    """`MODE=JSON` options by mode. Raises ValueError for one that is not that."""
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        mode, _, value = text.partition("=")
+        try:
+            fields = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f'--request {text!r} must read MODE=JSON, for example low={{"top_p": 0.9}}: {error}'
+            ) from error
+        if not mode or not isinstance(fields, dict):
+            raise ValueError(f"--request {text!r} must read MODE=JSON with an object of fields")
+        found.setdefault(mode, {}).update(fields)
+    return found
