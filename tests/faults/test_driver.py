@@ -204,7 +204,7 @@ def test_ctrl_c_on_the_real_clock(tmp_path: Path) -> None:
     """SIGINT while a step is trained: the step is finished and saved, then the interruption goes on its way."""
     world = make_world(tmp_path, num_steps=1000, max_lag=0)
     world.engines.delay = world.engines.publish_delay = world.judge.delay = lambda: 0.001
-    world.learner.delay = lambda: 0.05
+    world.learner.delay = lambda: 0.4  # room for the interrupt on a busy machine
 
     async def press(batch: TrainingBatch) -> None:
         if batch.step == 3:
