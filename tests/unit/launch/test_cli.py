@@ -101,9 +101,9 @@ def test_a_doctor_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_background_job_of_a_shell_can_be_stopped(number: signal.Signals) -> None:
     """A shell starts one with SIGINT ignored; a program under nohup is such a job."""
-    program = (
-        "import sys, time, launch.cli as c; c.app = lambda **_: print('up', flush=True) or time.sleep(60); c.main()"
-    )
+    # Short naps: a signal that arrives just before one long sleep would be heard only after it.
+    wait = "lambda **_: print('up', flush=True) or [time.sleep(0.05) for _ in range(1200)]"
+    program = f"import time, launch.cli as c; c.app = {wait}; c.main()"
     quiet = f"trap '' INT; exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}"
     with subprocess.Popen(["sh", "-c", quiet], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
         assert job.stdout is not None
