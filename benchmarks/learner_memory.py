@@ -38,9 +38,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from rl.batch import TrainingSample
 from rl.learner.actor import rank_environment
-from rl.learner.config import LearnerConfig, LossConfig
+from rl.learner.config import LearnerConfig
 from rl.learner.engine import LearnerEngine, Rendezvous
 from rl.learner.micro_batch import to_device
+from rl.losses.config import PpoClip
 from rl.packing import PackedBatch, pack
 from rollout.schema import PolicySpan
 
@@ -102,7 +103,7 @@ def batch(config: LearnerConfig, num_samples: int, length: int) -> PackedBatch:
     ]
     return pack(
         samples,
-        aggregation=LossConfig().aggregation,
+        aggregation=PpoClip().aggregation,
         num_ranks=1,
         num_optimizer_steps=1,
         micro_batch_tokens=config.micro_batch_tokens,
@@ -113,7 +114,7 @@ def batch(config: LearnerConfig, num_samples: int, length: int) -> PackedBatch:
 def learner(config: LearnerConfig, model_dir: str) -> Callable[[PackedBatch], object]:
     engine = LearnerEngine(
         config,
-        LossConfig(),
+        PpoClip(),
         model_dir,
         Rendezvous(rank=0, num_ranks=1, address=free_address()),
         temperature=1.0,

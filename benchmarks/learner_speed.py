@@ -42,10 +42,11 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rl.batch import TrainingSample
 from rl.learner.actor import rank_environment
-from rl.learner.config import LearnerConfig, LossConfig, ScratchModel
+from rl.learner.config import LearnerConfig, ScratchModel
 from rl.learner.engine import LearnerEngine, Rendezvous
 from rl.learner.micro_batch import DeviceBatch, to_device
 from rl.learner.scratch import build_model, build_tokenizer
+from rl.losses.config import PpoClip
 from rl.packing import PackedBatch, pack
 from rollout.schema import PolicySpan
 
@@ -102,7 +103,7 @@ def packed(samples: Sequence[TrainingSample], config: LearnerConfig) -> PackedBa
     """As the client in the driver packs a batch for one CPU rank."""
     return pack(
         samples,
-        aggregation=LossConfig().aggregation,
+        aggregation=PpoClip().aggregation,
         num_ranks=1,
         num_optimizer_steps=1,
         micro_batch_tokens=config.micro_batch_tokens,
@@ -113,7 +114,7 @@ def packed(samples: Sequence[TrainingSample], config: LearnerConfig) -> PackedBa
 def learner(model_dir: str, config: LearnerConfig, samples: Sequence[TrainingSample]) -> Step:
     engine = LearnerEngine(
         config,
-        LossConfig(),
+        PpoClip(),
         model_dir,
         Rendezvous(rank=0, num_ranks=1, address=free_address()),
         temperature=1.0,
