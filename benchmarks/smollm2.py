@@ -44,9 +44,9 @@ def newest_run(runs: Path, name: str) -> Path:
 
 
 def steps_of(directory: Path) -> list[dict[str, Any]]:
-    """One row of metrics per training step."""
+    """One row of metrics per update."""
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if "learner/loss_tokens" in row]
+    return [{"step": row["step"], **row["metrics"]} for row in rows if "learner/loss_tokens" in row["metrics"]]
 
 
 def main() -> None:
