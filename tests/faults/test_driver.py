@@ -6,7 +6,7 @@ import asyncio
 import math
 import signal
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -200,9 +200,18 @@ def test_an_interruption_finishes_the_step_saves_and_closes(moment: float, tmp_p
     assert saved == ([f"step-{world.run.step:06d}"] if world.run.step else [])
 
 
+@pytest.fixture
+def listens_to_ctrl_c() -> Iterator[None]:
+    """Tests that a shell started in the background ignore SIGINT, as `ponder` itself does not."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("listens_to_ctrl_c")
 def test_ctrl_c_on_the_real_clock(tmp_path: Path) -> None:
     """SIGINT while a step is trained: the step is finished and saved, then the interruption goes on its way."""
-    world = make_world(tmp_path, num_steps=1000, max_lag=0)
+    world = make_world(tmp_path, num_steps=20, max_lag=0)
     world.engines.delay = world.engines.publish_delay = world.judge.delay = lambda: 0.001
     world.learner.delay = lambda: 0.4  # room for the interrupt on a busy machine
 
