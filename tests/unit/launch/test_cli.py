@@ -103,7 +103,9 @@ def test_a_background_job_of_a_shell_can_be_stopped(number: signal.Signals) -> N
     """A shell starts one with SIGINT ignored; a program under nohup is such a job."""
     # Short naps: a signal that arrives just before one long sleep would be heard only after it.
     wait = "lambda **_: print('up', flush=True) or [time.sleep(0.05) for _ in range(1200)]"
-    program = f"import time, launch.cli as c; c.app = {wait}; c.main()"
+    # Where the tests themselves run under nohup, SIGHUP is ignored, and the program would rightly leave it so.
+    heard = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+    program = f"{heard}; import time, launch.cli as c; c.app = {wait}; c.main()"
     quiet = f"trap '' INT; exec {shlex.quote(sys.executable)} -c {shlex.quote(program)}"
     with subprocess.Popen(["sh", "-c", quiet], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
         assert job.stdout is not None
