@@ -17,12 +17,12 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from result import arguments, finish
+from short_runs import ShortRuns, finished
 
 RECIPE = Path("launch/recipes/quickstart.toml")
 NUM_STEPS = 16  # the quickstart's high effort goes from 0.4 to 0.9 in its first 16 steps
@@ -32,7 +32,6 @@ COLD = "cold-start"
 QUICK_COLD = ["sft.num_steps=60"]
 QUICK = ["loop.num_steps=4", "loop.groups_per_step=16", "evaluate.num_tasks=20"]
 COMMON = [
-    "sft=none",
     "budgets.shaping.type=none",
     "evaluate.at_start=false",
     "evaluate.greedy=false",
@@ -143,29 +142,18 @@ def cold_model(runs: Path, *, quick: bool) -> Path:
     return model.resolve()
 
 
-def run_settings(objective: str, seed: int, model: Path, *, quick: bool) -> list[str]:
-    """Everything that this run sets differently from the recipe."""
-    start = ["model.type=path", f"model.path={model}", f"run.seed={seed}"]
-    return [*start, *COMMON, *OBJECTIVES[objective], *(QUICK if quick else [])]
-
-
-def run_one(objective: str, seed: int, runs: Path, model: Path, *, quick: bool) -> str | None:
-    """Train, unless it is done already. The last line of what went wrong, or None."""
-    name = f"{objective}-seed{seed}"
-    if finished(name, runs) is not None:
-        return None
-    settings = run_settings(objective, seed, model, quick=quick)
-    done = subprocess.run(command("train", name, runs, settings), capture_output=True, text=True, check=False)
-    print(f"{name}: {'done' if done.returncode == 0 else 'FAILED'}", file=sys.stderr, flush=True)
-    if done.returncode == 0:
-        return None
-    return (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
-
-
-def finished(name: str, runs: Path) -> Path | None:
-    """The newest finished directory of this run: `name`, or `name-2` where a first attempt was interrupted."""
-    whole = [p.parent for p in (*runs.glob(f"{name}/summary.json"), *runs.glob(f"{name}-[0-9]*/summary.json"))]
-    return max(whole, key=lambda path: path.stat().st_mtime, default=None)
+def run_all(pairs: Sequence[tuple[str, int]], runs: Path, *, quick: bool) -> dict[tuple[str, int], str]:
+    """Train what is not trained yet. The last line of what went wrong, by objective and seed."""
+    errors = {}
+    with ShortRuns(RECIPE, runs, cold_model(runs, quick=quick), common=[*COMMON, *(QUICK if quick else [])]) as session:
+        for number, (objective, seed) in enumerate(pairs, start=1):
+            try:
+                session.run(f"{objective}-seed{seed}", [f"run.seed={seed}", *OBJECTIVES[objective]])
+            except Exception as error:  # noqa: BLE001 - one objective that fails must not end the table
+                errors[objective, seed] = f"{type(error).__name__}: {error}".splitlines()[0]
+                print(f"{objective}-seed{seed}: FAILED: {errors[objective, seed]}", file=sys.stderr, flush=True)
+            print(f"{number} of {len(pairs)}", file=sys.stderr, flush=True)
+    return errors
 
 
 def read_curve(directory: Path) -> Curve:
@@ -229,7 +217,6 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/objectives"), help="where the run directories go")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; each uses about one core at a time")
     parser.add_argument("--only", nargs="+", choices=sorted(OBJECTIVES), help="only these objectives")
     parser.add_argument("--collect", action="store_true", help="run nothing, read the finished runs below --runs")
     options = parser.parse_args()
@@ -239,10 +226,7 @@ def main() -> None:
     pairs = [(name, seed) for seed in (options.seeds[:1] if options.quick else options.seeds) for name in names]
     errors: dict[tuple[str, int], str] = {}
     if not options.collect:
-        model = cold_model(runs, quick=options.quick)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            outcomes = pool.map(lambda pair: run_one(*pair, runs, model, quick=options.quick), pairs)
-            errors = {pair: error for pair, error in zip(pairs, outcomes, strict=True) if error is not None}
+        errors = run_all(pairs, runs, quick=options.quick)
     places = {pair: finished(f"{pair[0]}-seed{pair[1]}", runs) for pair in pairs}
     curves = {pair: read_curve(place) for pair, place in places.items() if place is not None}
     if not curves:

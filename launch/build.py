@@ -82,16 +82,7 @@ async def start_services(
     config: RunConfig, directory: RunDirectory, *, model_dir: Path, verifiers: Mapping[str, str]
 ) -> Services:
     """Start engines, learner, judge and step scorer at the same time; return when all of them answer."""
-    learner = start_learner(
-        config.learner,
-        config.loss,
-        str(model_dir),
-        temperature=config.rollout.temperature,
-        log_dir=str(directory.logs),
-        seed=config.run.seed,
-        total_steps=config.loop.num_steps,
-    )
-    reference = _start_reference(config, directory, learner, model_dir)
+    learner, reference = start_weights(config, directory, model_dir)
     async with asyncio.timeout(config.cluster.start_deadline_s), asyncio.TaskGroup() as starts:
         starts.create_task(learner.ready())
         if reference is not None:
@@ -104,19 +95,26 @@ async def start_services(
     )
 
 
-def _start_reference(
-    config: RunConfig, directory: RunDirectory, learner: LearnerClient, model_dir: Path
-) -> ReferenceClient | None:
-    if config.reference is None:
-        return None
-    return start_reference(
-        config.reference,
+def start_weights(
+    config: RunConfig, directory: RunDirectory, model_dir: Path
+) -> tuple[LearnerClient, ReferenceClient | None]:
+    """Start the learner and, where the recipe has one, the reference model; their `ready` waits for them."""
+    temperature, logs = config.rollout.temperature, str(directory.logs)
+    learner = start_learner(
         config.learner,
-        learner,
+        config.loss,
         str(model_dir),
-        temperature=config.rollout.temperature,
-        log_dir=str(directory.logs),
+        temperature=temperature,
+        log_dir=logs,
+        seed=config.run.seed,
+        total_steps=config.loop.num_steps,
     )
+    if config.reference is None:
+        return learner, None
+    reference = start_reference(
+        config.reference, config.learner, learner, str(model_dir), temperature=temperature, log_dir=logs
+    )
+    return learner, reference
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:

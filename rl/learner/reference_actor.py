@@ -114,6 +114,12 @@ class ReferenceClient:
             await self._results([host.restore_reference.remote(path) for host in self._hosts])
         self._synced_step = state["synced_step"]
 
+    def close(self) -> None:
+        """End the model's own process; a lent place in the learner's is left to the learner."""
+        if self._config.placement == "actor":
+            for host in self._hosts:
+                ray.kill(host)
+
     async def _results(self, references: Sequence[Any]) -> list[Any]:
         """All results, or the first exception as the remote code raised it."""
         try:
