@@ -20,6 +20,7 @@ from launch.config import PluginSection, RunConfig
 from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
 from launch.rundir import RunDirectory
 from prm.config import ExactPrmConfig
+from prm.models.config import DiscriminativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
 from rewards.actor import JudgeClient, start_judge
 from rewards.config import SandboxConfig
 from rewards.sandbox import WorkerPool
@@ -89,7 +90,7 @@ async def start_services(
             starts.create_task(reference.ready())
         engines = starts.create_task(in_thread(start_engine_pool, config, directory, model_dir))
         judge = starts.create_task(in_thread(start_judge, config.rewards, verifiers, directory.reward_failures))
-        scorer = starts.create_task(in_thread(start_scorer, config))
+        scorer = starts.create_task(in_thread(start_scorer, config, directory, model_dir))
     return Services(
         engines=engines.result(), learner=learner, judge=judge.result(), scorer=scorer.result(), reference=reference
     )
@@ -144,11 +145,14 @@ def start_engine_pool(config: RunConfig, directory: RunDirectory, model_dir: Pat
     )
 
 
-def start_scorer(config: RunConfig) -> MeteredScorer:
+def start_scorer(config: RunConfig, directory: RunDirectory, model_dir: Path) -> MeteredScorer:
     """The step scorer that the prm section names, by the registry: built-in or plugin."""
     section = config.prm
     name, settings = _choice(section)
-    scorer: MeteredScorer = plugins.load("ponder.steps", name)(settings, _scorer_pool(section))
+    place: dict[str, str] = {}
+    if isinstance(section, ImplicitPrmConfig | DiscriminativePrmConfig | ValuePrmConfig):
+        place = {"start_model": str(model_dir), "state_dir": str(directory.root / "prm")}
+    scorer: MeteredScorer = plugins.load("ponder.steps", name)(settings, _scorer_pool(section), **place)
     return scorer
 
 

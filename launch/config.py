@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from budgets.config import BudgetsConfig
 from launch import diagnostics_rules
 from prm.config import ExactPrmConfig, NoPrmConfig
+from prm.models.config import LearnedPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
 from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig, SamplingConfig
@@ -71,7 +72,7 @@ class PluginSection(BaseModel):
 
 
 CreditSection = Annotated[CreditConfig | PluginSection, Field(discriminator="type")]
-PrmSection = Annotated[NoPrmConfig | ExactPrmConfig | PluginSection, Field(discriminator="type")]
+PrmSection = Annotated[NoPrmConfig | ExactPrmConfig | LearnedPrmConfig | PluginSection, Field(discriminator="type")]
 ModelConfig = Annotated[PathModel | ScratchModel, Field(discriminator="type")]
 
 

@@ -7,25 +7,27 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A closed, frozen part of the settings."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class NewlineSplitter(_Section):
+class NewlineSplitter(Section):
     """Every line is a step."""
 
     type: Literal["newline"] = "newline"
     """Selects this splitter."""
 
 
-class BlankLineSplitter(_Section):
+class BlankLineSplitter(Section):
     """Paragraphs are steps; code fences and display formulas are never cut."""
 
     type: Literal["blank_line"] = "blank_line"
     """Selects this splitter."""
 
 
-class SeparatorSplitter(_Section):
+class SeparatorSplitter(Section):
     """A fixed string ends each step."""
 
     type: Literal["separator"] = "separator"
@@ -38,14 +40,14 @@ class SeparatorSplitter(_Section):
 SplitterConfig = Annotated[NewlineSplitter | BlankLineSplitter | SeparatorSplitter, Field(discriminator="type")]
 
 
-class NoPrmConfig(_Section):
+class NoPrmConfig(Section):
     """No step scores."""
 
     type: Literal["none"] = "none"
     """Selects no scorer."""
 
 
-class ExactPrmConfig(_Section):
+class ExactPrmConfig(Section):
     """Step scores from checking the arithmetic a step states."""
 
     type: Literal["exact"] = "exact"
