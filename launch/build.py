@@ -30,6 +30,7 @@ from rl.evaluate import Evaluator
 from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
 from rl.learner.reference_actor import ReferenceClient, start_reference
+from rl.losses.config import PluginLoss
 from rl.ports import Credit, Generator, Judge, Shaper
 from rl.record import Recorder
 from rl.reporter import Reporter
@@ -109,6 +110,7 @@ def start_weights(
         log_dir=logs,
         seed=config.run.seed,
         total_steps=config.loop.num_steps,
+        load_loss=plugin_loss(config),
     )
     if config.reference is None:
         return learner, None
@@ -116,6 +118,14 @@ def start_weights(
         config.reference, config.learner, learner, str(model_dir), temperature=temperature, log_dir=logs
     )
     return learner, reference
+
+
+def plugin_loss(config: RunConfig) -> Callable[[], Any] | None:
+    """A picklable loader of the recipe's own loss. Raises PluginError here when there is none of that name."""
+    if not isinstance(config.loss, PluginLoss):
+        return None
+    place = plugins.target("ponder.losses", config.loss.name)  # a file's path is absolute from here on
+    return partial(plugins.load, "ponder.losses", place)
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:

@@ -200,6 +200,10 @@ class ConsoleReporter:
         )
         self._line(plain_step(self._now))
 
+    def resumed(self, step: int) -> None:
+        """The run goes on after `step`."""
+        self._now = replace(self._now, step=step)
+
     def evaluation(self, result: EvalResult) -> None:
         """Say how an evaluation came out."""
         cells = "; ".join(

@@ -130,6 +130,7 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
         verifiers = plugins.verifier_targets(config.rewards, (*tasks.train, *tasks.held_out))
         services = await build.start_services(config, directory, model_dir=directory.start_model, verifiers=verifiers)
         tasks = await _without_quarantined(job, services, tasks)
+    reporter = PhaseReporter(job.console, job.log, num_steps=config.loop.num_steps)
     run = build.build_run(
         config,
         directory,
@@ -137,9 +138,10 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
         tasks=tasks,
         probes=json.loads(directory.probes.read_text(encoding="utf-8")),
         geometry_prompts=json.loads(directory.geometry_prompts.read_text(encoding="utf-8")),
-        reporter=PhaseReporter(job.console, job.log, num_steps=config.loop.num_steps),
+        reporter=reporter,
     )
     await resume(run)
+    reporter.resumed(run.step)
     await driver.train(run)
 
 

@@ -22,6 +22,11 @@ class PhaseReporter:
         self._step = 0
         self._evaluation_s = 0.0
 
+    def resumed(self, step: int) -> None:
+        """The run goes on after `step`: an evaluation is told from the first one by it."""
+        self._step = step
+        self._console.resumed(step)
+
     def step(self, step: int, batch: TrainingBatch, result: StepResult | None, metrics: Sequence[Metric]) -> None:
         self._step = step
         self._console.step(step, batch, result, metrics)

@@ -210,6 +210,7 @@ def start_learner(
     log_dir: str,
     seed: int,
     total_steps: int,
+    load_loss: Callable[[], Any] | None = None,
 ) -> LearnerClient:
     """Start the ranks and return without waiting for them: the engines can start at the same time.
 
@@ -220,6 +221,7 @@ def start_learner(
         temperature: sampling temperature of the rollouts.
         log_dir: gets one log file a rank, with whatever the libraries print, and a batch that broke the learner.
         total_steps: training steps (batches) of the whole run, for the learning-rate schedule.
+        load_loss: called in each rank's process for the function of a plugin loss.
     """
     if temperature <= 0:
         raise ValueError(f"rollouts to train on must be sampled: temperature must be above 0, got {temperature}")
@@ -240,6 +242,7 @@ def start_learner(
         "seed": seed,
         "total_steps": total_steps * config.num_optimizer_steps * config.epochs,
         "dump_dir": log_dir,
+        "load_loss": load_loss,
     }
     started = [rank.start.remote(i, config.num_ranks, address, settings) for i, rank in enumerate(ranks)]
     return LearnerClient(ranks, started, config, loss, log_dir=log_dir)

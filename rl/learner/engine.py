@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -39,7 +39,7 @@ from rl.learner.result import RankInfo, RankResult
 from rl.learner.schedule import learning_rate
 from rl.learner.zero import deepspeed_config
 from rl.losses.config import LossConfig
-from rl.losses.contract import LossInputs
+from rl.losses.contract import LossFunction, LossInputs
 from rl.losses.objective import Objective
 from rl.packing import MicroBatch, PackedBatch, PackedStep
 from rollout.schema import Float32Array
@@ -72,11 +72,13 @@ class LearnerEngine:
         seed: int,
         total_steps: int,
         dump_dir: str,
+        load_loss: Callable[[], LossFunction] | None = None,
     ) -> None:
         """Load the model and split it over the ranks. Collective.
 
         Args:
             dump_dir: where a batch goes that gave a non-finite loss or gradient.
+            load_loss: gives the function of a plugin loss.
             temperature: sampling temperature; log-probabilities are computed after it, as the engine reports them.
             total_steps: optimizer steps of the whole run, for the learning-rate schedule.
         """
@@ -85,7 +87,7 @@ class LearnerEngine:
         self.version = 0
         self._is_spoiled = False
         self._config = config
-        self._objective = Objective(loss)
+        self._objective = Objective(loss, None if load_loss is None else load_loss())
         self._model_dir = model_dir
         self._rendezvous = rendezvous
         self._total_steps = total_steps

@@ -7,7 +7,7 @@ mismatch itself, so a correction on top would count it twice.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
@@ -244,6 +244,23 @@ class Dro(_TokenLoss):
     """Strength of the pull."""
 
 
+class PluginLoss(_TokenLoss):
+    """A loss of one's own: a function of the shape `rl.losses.contract.LossFunction`, called with these settings."""
+
+    type: Literal["plugin"] = "plugin"
+    name: Annotated[str, Field(min_length=1)]
+    """Registered name, dotted path (package.module:attribute) or file (path/to/file.py:attribute)."""
+    params: dict[str, Any] = Field(default={})
+    """Settings of the function's own, which finds them as `config.params`."""
+    whole_sequences: bool = False
+    """The function gives one loss a sequence: advantages that differ inside a sequence are refused."""
+
+    @property
+    def takes_token_advantages(self) -> bool:
+        return not self.whole_sequences
+
+
 LossConfig = Annotated[
-    PpoClip | Gspo | Cispo | Gmpo | Sapo | Topr | Rloo | Decoupled | Dppo | Dro, Field(discriminator="type")
+    PpoClip | Gspo | Cispo | Gmpo | Sapo | Topr | Rloo | Decoupled | Dppo | Dro | PluginLoss,
+    Field(discriminator="type"),
 ]

@@ -28,7 +28,9 @@ class Objective:
     """One per learner rank. Holds the coefficients that adapt; everything else is a function of its inputs."""
 
     def __init__(self, config: LossConfig, loss: LossFunction | None = None) -> None:
-        """`loss` replaces the built-in function of `config.type`."""
+        """`loss` stands in for the built-in function of `config.type`, which a plugin does not have."""
+        if loss is None and config.type not in LOSSES:
+            raise ValueError(f"loss.type = {config.type!r} has no function of its own: hand one in as `loss`")
         self._config = config
         self._loss = LOSSES[config.type] if loss is None else loss
         self._correction = getattr(config, "correction", None)

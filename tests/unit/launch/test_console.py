@@ -2,11 +2,14 @@
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from launch.console import ConsoleReporter
+from launch.reporting import PhaseReporter
+from launch.rundir import PhaseLog
 from launch.screen import Snapshot, duration, heartbeat_line, live_view, plain_step, sparkline, visible
 from rl.batch import StepResult, TrainingBatch
 from rl.record import Fate
@@ -88,6 +91,18 @@ def test_the_phases_add_up_and_evaluations_are_told_apart() -> None:
         console.phase("evaluate", 4.0)
         seen = dict(console.snapshot.phases)
     assert seen == {"evaluate before": 3.0, "evaluate": 5.0, "checkpoint": 3.0, "evaluate after": 4.0}
+
+
+def test_a_resumed_run_calls_its_last_evaluation_by_its_name(tmp_path: Path) -> None:
+    output, clock = io.StringIO(), Clock()
+    log = PhaseLog(tmp_path / "phases.json")
+    with reporter(output, clock, num_steps=2) as console:
+        watcher = PhaseReporter(console, log, num_steps=2)
+        watcher.resumed(2)
+        watcher.phase("evaluate", 4.0)
+        seen = dict(console.snapshot.phases)
+    assert seen == {"evaluate after": 4.0}
+    assert log.names() == ["evaluate after"]
 
 
 def test_an_evaluation_between_two_steps_does_not_slow_the_steps_down() -> None:
