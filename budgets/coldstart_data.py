@@ -12,12 +12,14 @@ from rollout.schema import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
-    """One worked solution: what to think and answer on `task` under `effort`."""
+    """One worked solution: what to think and answer on `task` under `effort`, and what to write before that, such as a
+    difficulty tag."""
 
     task: Task
     effort: str
     thinking: str
     answer: str
+    preface: str = ""
 
 
 def draw_demonstrations(
@@ -25,8 +27,8 @@ def draw_demonstrations(
 ) -> Iterator[Demonstration]:
     """Yield `num_draws` solutions: tasks in a seeded order, each used once before any is used again, efforts by `mix`.
 
-    A task offers its solutions as `meta["demonstrations"] = {effort: {"thinking", "answer"}}`. Raises ValueError at the
-    first task without one for the effort drawn, and when there is nothing to draw from.
+    A task offers its solutions as `meta["demonstrations"] = {effort: {"thinking", "answer"[, "preface"]}}`. Raises
+    ValueError at the first task without one for the effort drawn, and when there is nothing to draw from.
     """
     if not tasks:
         raise ValueError("the cold start needs tasks with worked solutions, got no task at all")
@@ -49,4 +51,10 @@ def _demonstration(task: Task, effort: str) -> Demonstration:
             f"task {task.key} (source {task.source!r}) has no worked solution for effort {effort!r}: give it one in "
             'meta["demonstrations"], leave the effort out of sft.mix, or drop the [sft] section'
         )
-    return Demonstration(task=task, effort=effort, thinking=shown["thinking"], answer=shown["answer"])
+    return Demonstration(
+        task=task,
+        effort=effort,
+        thinking=shown["thinking"],
+        answer=shown["answer"],
+        preface=shown.get("preface", ""),
+    )

@@ -1,13 +1,26 @@
-"""Settings of the efforts: how long each may think, how often it is drawn, and what its length costs."""
+"""Settings of the efforts: how long each may think, how often it is drawn, and what its length costs.
+
+An effort is a thinking mode: an instruction, limits, and what is put in for the model. A *number* is a count of tokens
+that the instruction names with {tokens}: drawn for each job (`numbers`), else the thinking cap, else the answer limit.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from budgets.shaping.config import (
+    NoShapingConfig,
+    OverlongConfig,
+    PenaltyConfig,
+    ShapingConfig,
+    ThinkDialConfig,
+)
 
 Share = Annotated[float, Field(ge=0)]
+PLACE = "{tokens}"  # where an instruction names its number
 Mix = Annotated[dict[str, Share], Field(min_length=1)]
 
 
@@ -15,17 +28,84 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class NumbersConfig(_Settings):
+    """Numeric budgets: the number of tokens that the prompt names, drawn for each job."""
+
+    low: PositiveInt
+    """Smallest number."""
+    high: PositiveInt
+    """Largest number."""
+    spacing: Literal["uniform", "log"] = "uniform"
+    """Whether all numbers are equally likely, or all orders of magnitude."""
+    is_cap: bool = True
+    """Whether the number is also the thinking cap in decoding, or only said."""
+    evaluate: PositiveInt | None = None
+    """The number at which the effort is evaluated; None takes `high`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"numbers need low <= high, got {self.low} and {self.high}; swap them")
+        return self
+
+
+class StageConfig(_Settings):
+    """A stage of ThinkPrune's schedule: limits that hold from a step on."""
+
+    from_step: PositiveInt
+    """First training step of the stage."""
+    max_thinking_tokens: NonNegativeInt | None = None
+    """Most tokens of thinking from then on; None leaves it as it was."""
+    max_answer_tokens: PositiveInt | None = None
+    """Most tokens after the thinking from then on; None leaves it as it was."""
+
+
 class EffortConfig(_Settings):
     """One named way of thinking."""
 
     instruction: str = ""
-    """Text that asks for this effort: the system message, or the prompt's prefix where there is no chat template."""
+    """Text that asks for this effort: the system message, or the prompt's prefix where there is no chat template.
+    {tokens} in it is replaced by a number of tokens."""
     max_thinking_tokens: NonNegativeInt | None = None
     """Most tokens between the thinking marks, after which thinking is closed by force; None leaves it to the total."""
     max_answer_tokens: PositiveInt = 256
     """Most tokens after the thinking."""
     weight: Share = 1.0
     """Relative share of jobs with this effort, in cold start and training, where no phase says otherwise."""
+    prefix: str = ""
+    """Text that every response is made to begin with, such as [Easy]; its tokens are not trained on."""
+    opens_thinking: bool = False
+    """Whether the thinking is opened for the model, which otherwise decides whether to think."""
+    forced_close: str = ""
+    """Text put in when this effort's thinking cap is reached; empty means the one of [format]."""
+    numbers: NumbersConfig | None = None
+    """Numeric budgets, drawn for each job; None names the limits as they are."""
+    stages: tuple[StageConfig, ...] = ()
+    """Limits that shrink during training (ThinkPrune); evaluation uses the last ones."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.numbers is not None and PLACE not in self.instruction:
+            raise ValueError(
+                f"an effort with numbers must name them: put {PLACE} into its instruction, got {self.instruction!r}"
+            )
+        starts = [stage.from_step for stage in self.stages]
+        if any(a >= b for a, b in pairwise(starts)):
+            raise ValueError(f"stages must start at increasing steps, got from_step {starts}; sort them")
+        return self
+
+    @property
+    def most_thinking_tokens(self) -> int | None:
+        """The largest thinking cap that a job may get; None where one may get none."""
+        caps = [self.max_thinking_tokens, *(s.max_thinking_tokens for s in self.stages if s.max_thinking_tokens)]
+        if self.numbers is not None and self.numbers.is_cap:
+            return self.numbers.high
+        return None if self.max_thinking_tokens is None else max(c for c in caps if c is not None)
+
+    @property
+    def most_answer_tokens(self) -> int:
+        """The largest answer limit that a job may get."""
+        return max(self.max_answer_tokens, *(s.max_answer_tokens or 1 for s in self.stages), 1)
 
 
 class PhaseConfig(_Settings):
@@ -40,63 +120,6 @@ class PhaseConfig(_Settings):
     def _something_is_drawn(self) -> Self:
         _require_positive_sum("the mix of a phase", self.mix)
         return self
-
-
-class NoShapingConfig(_Settings):
-    """The verifier's reward alone."""
-
-    type: Literal["none"] = "none"
-
-
-class ThinkDialConfig(_Settings):
-    """Length and leak terms of ThinkDial, within groups of one task and effort."""
-
-    type: Literal["thinkdial"] = "thinkdial"
-    alpha: Annotated[dict[str, Share], Field(min_length=1)] = {"high": 0.0, "medium": 0.5, "low": 1.0}
-    """Weight of the length term per effort; every effort needs one."""
-    leak: NonNegativeFloat = 0.5
-    """Reward for an answer free of `keywords`, and penalty for one that goes on thinking; 0 leaves the term out."""
-    keywords: tuple[Annotated[str, Field(min_length=1)], ...] = (
-        "wait",
-        "let me think",
-        "actually",
-        "alternatively",
-        "however",
-    )
-    """Whole words or phrases, in any case, that betray thinking in the answer."""
-    rank_safe: bool = False
-    """Count half the leak term, and only where correct, so that no wrong answer outranks a correct one."""
-    correct_from: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Outcome score from which an attempt counts as correct."""
-    start_version: NonNegativeInt = 0
-    """Groups sampled from weights with fewer optimizer steps than this get no terms: a warm-up on correctness alone."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.leak > 0 and not self.keywords:
-            raise ValueError("leak > 0 needs at least one keyword; name some, or set leak = 0")
-        worst_correct = self.correct_from - 0.5 * max(self.alpha.values()) - 0.5 * self.leak
-        if self.rank_safe and worst_correct <= 0:
-            raise ValueError(
-                "rank_safe needs correct_from - max(alpha) / 2 - leak / 2 > 0, so that the worst correct reward stays "
-                f"above that of a wrong answer; got {worst_correct:g}. Lower alpha or leak"
-            )
-        return self
-
-
-class OverlongConfig(_Settings):
-    """DAPO's penalty on answers that come close to their limit."""
-
-    type: Literal["overlong"] = "overlong"
-    buffer_tokens: PositiveInt
-    """Tokens before the limit over which the penalty grows from 0 to `factor`."""
-    max_tokens: PositiveInt | None = None
-    """The limit on all tokens after the prompt; None takes the thinking and answer limits of the effort together."""
-    factor: Annotated[float, Field(gt=0)] = 1.0
-    """Largest penalty."""
-
-
-ShapingConfig = Annotated[NoShapingConfig | ThinkDialConfig | OverlongConfig, Field(discriminator="type")]
 
 
 class CeilingsConfig(_Settings):
@@ -121,6 +144,8 @@ class BudgetsConfig(_Settings):
     """Parts of training, in order, that replace the efforts' weights by a mix of their own."""
     shaping: ShapingConfig = NoShapingConfig()
     """Reward term on length, computed within a group."""
+    penalties: tuple[PenaltyConfig, ...] = ()
+    """Penalties beside the shaping; one of each type."""
     ceilings: CeilingsConfig = CeilingsConfig()
     """Spending at which the run stops."""
 
@@ -137,18 +162,57 @@ class BudgetsConfig(_Settings):
             missing = sorted(set(self.efforts) - set(self.shaping.alpha))
             if missing:
                 raise ValueError(f"shaping.alpha needs every effort, {missing} missing; add each with its weight or 0")
-        if isinstance(self.shaping, OverlongConfig):
-            self._require_room(self.shaping)
+        for section in (self.shaping, *self.penalties):
+            if isinstance(section, OverlongConfig):
+                self._require_room(section)
+        self._require_numbers()
+        self._require_ranks()
         return self
+
+    def _require_numbers(self) -> None:
+        silent = [name for name, effort in self.efforts.items() if PLACE not in effort.instruction]
+        if self.shaping.needs_number and silent:
+            raise ValueError(
+                f"shaping.type = {self.shaping.type!r} compares lengths with a number in the prompt, and efforts "
+                f"{silent} name none; put {PLACE} into their instructions"
+            )
+
+    def _require_ranks(self) -> None:
+        """A wrong attempt must not get more than a right one, unless the recipe asks for it."""
+        sections = (self.shaping, *self.penalties)
+        if len({section.type for section in sections}) < len(sections):
+            raise ValueError(
+                f"each type of shaping and penalty can be used once, got {[section.type for section in sections]}"
+            )
+        if any(section.allow_rank_inversion for section in sections):
+            return
+        margin = self.shaping.rank_margin(self._largest_miss()) - sum(p.largest_penalty for p in self.penalties)
+        # One penalty may at most take all of a right answer's reward, as DAPO's does at the limit.
+        if margin < -1e-9:
+            remedy = self.shaping.remedy if not self.penalties else "lower the weights of shaping and penalties"
+            raise ValueError(
+                f"with {' and '.join(s.type for s in sections)} a wrong attempt can get {-margin:g} more than a right "
+                f"one; {remedy}, or set allow_rank_inversion = true to have it so"
+            )
+
+    def _largest_miss(self) -> int:
+        """Most tokens by which a response can miss the number that its prompt names."""
+        return max(
+            max(
+                effort.numbers.high if effort.numbers else 0,
+                (effort.most_thinking_tokens or 0) + effort.most_answer_tokens,
+            )
+            for effort in self.efforts.values()
+        )
 
     def _require_room(self, shaping: OverlongConfig) -> None:
         for name, effort in self.efforts.items():
             limit = shaping.max_tokens or (effort.max_thinking_tokens or 0) + effort.max_answer_tokens
             if shaping.buffer_tokens >= limit:
                 raise ValueError(
-                    f"shaping.buffer_tokens = {shaping.buffer_tokens} must be less than the limit it stands before, "
+                    f"buffer_tokens = {shaping.buffer_tokens} must be less than the limit it stands before, "
                     f"which is {limit} for effort {name!r}: every answer would be penalized. Lower buffer_tokens, or "
-                    "raise shaping.max_tokens or the effort's limits"
+                    "raise its max_tokens or the effort's limits"
                 )
 
     def _require_known(self, what: str, names: dict[str, float]) -> None:

@@ -2,27 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from budgets.config import BudgetsConfig
+from budgets.config import PLACE, BudgetsConfig, NumbersConfig
+from budgets.shaping.thinkprune import limits_at
 from rollout.schema import TokenBudget
+
+LAST_STEP = 2**31
 
 
 def token_budgets(config: BudgetsConfig) -> dict[str, TokenBudget]:
-    """The limits of every effort, by name, in the configured order."""
-    return {
-        name: TokenBudget(
-            effort=name,
-            max_prompt_tokens=config.max_prompt_tokens,
-            max_thinking_tokens=effort.max_thinking_tokens,
-            max_answer_tokens=effort.max_answer_tokens,
-            instruction=effort.instruction,
-        )
-        for name, effort in config.efforts.items()
-    }
+    """The budget of every effort as it is evaluated, by name, in the configured order: the limits of the last stage,
+    and of numeric efforts the number chosen for evaluation."""
+    return {name: budget_at(config, name, step=LAST_STEP) for name in config.efforts}
+
+
+def budget_at(config: BudgetsConfig, name: str, *, step: int, number: int | None = None) -> TokenBudget:
+    """The budget of an effort at a training step; `number` is the one drawn, where the effort has numbers."""
+    effort = config.efforts[name]
+    cap, answer = limits_at(
+        effort.stages,
+        step,
+        max_thinking_tokens=effort.max_thinking_tokens,
+        max_answer_tokens=effort.max_answer_tokens,
+    )
+    if effort.numbers is not None:
+        number = number or effort.numbers.evaluate or effort.numbers.high
+        cap = number if effort.numbers.is_cap else cap
+    elif PLACE in effort.instruction:
+        number = answer if cap is None else cap
+    return TokenBudget(
+        effort=name,
+        max_prompt_tokens=config.max_prompt_tokens,
+        max_thinking_tokens=cap,
+        max_answer_tokens=answer,
+        instruction=effort.instruction.replace(PLACE, str(number)),
+        opens_thinking=effort.opens_thinking,
+        prefix=effort.prefix,
+        forced_close=effort.forced_close,
+        target_tokens=number,
+    )
+
+
+def draw_number(numbers: NumbersConfig, point: float) -> int:
+    """The number at `point` in [0, 1) of the distribution."""
+    if numbers.spacing == "uniform":
+        return numbers.low + int(point * (numbers.high - numbers.low + 1))
+    span = math.log((numbers.high + 1) / numbers.low)
+    return min(numbers.high, int(numbers.low * math.exp(point * span)))
 
 
 def mix_at(config: BudgetsConfig, step: int) -> dict[str, float]:
@@ -37,7 +68,7 @@ def mix_at(config: BudgetsConfig, step: int) -> dict[str, float]:
 
 
 class EffortSchedule:
-    """Draws an effort for every job, independently, from the mix of the job's step.
+    """Draws an effort for every job, independently, from the mix of the job's step, and a number where it has them.
 
     Draw number n of a seed is a pure function of (seed, n), so the state is one counter, and a resumed run continues
     with the draw that the interrupted one would have made.
@@ -46,17 +77,20 @@ class EffortSchedule:
     def __init__(self, config: BudgetsConfig, *, seed: int) -> None:
         self._config = config
         self._seed = seed
-        self._budgets = token_budgets(config)
         self._num_draws = 0
 
     def next(self, step: int) -> TokenBudget:
         """The budget of the next job, admitted for training step `step`."""
         mix = mix_at(self._config, step)
         names = [name for name, probability in mix.items() if probability > 0]
-        point = np.random.default_rng([self._seed, self._num_draws]).random()
+        rng = np.random.default_rng([self._seed, self._num_draws])
+        point, number_point = rng.random(), rng.random()
         self._num_draws += 1
         edges = np.cumsum([mix[name] for name in names])
-        return self._budgets[names[min(int(np.searchsorted(edges, point, side="right")), len(names) - 1)]]
+        name = names[min(int(np.searchsorted(edges, point, side="right")), len(names) - 1)]
+        numbers = self._config.efforts[name].numbers
+        number = None if numbers is None else draw_number(numbers, number_point)
+        return budget_at(self._config, name, step=step, number=number)
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"seed": self._seed, "num_draws": self._num_draws}

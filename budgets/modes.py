@@ -5,6 +5,7 @@
     auto             no instruction and no cap: the model decides
     on               as auto, but the thinking is opened for the model
     off              no thinking: it is opened and closed at once
+    easy, hard       the response is made to begin with AdaCtrl's tag [Easy] or [Hard]
 
 A recipe's effort goes before a word of the same name.
 """
@@ -16,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from budgets.config import BudgetsConfig
+from budgets.config import PLACE, BudgetsConfig
 from budgets.effort import token_budgets
+from budgets.self_assessment import Tag, tag_text
 from rollout.schema import TokenBudget
 
-Kind = Literal["effort", "number", "auto", "on", "off"]
+Kind = Literal["effort", "number", "auto", "on", "off", "easy", "hard"]
 MAX_NUMBER = 2**24
 NUMERIC_INSTRUCTION = "Use at most {tokens} tokens to think before you answer."
 
@@ -50,11 +52,12 @@ def parse_modes(
     text: str,
     config: BudgetsConfig,
     *,
-    numeric_instruction: str = NUMERIC_INSTRUCTION,
+    numeric_instruction: str | None = None,
     is_enforced: bool = True,
 ) -> list[Mode]:
     """Modes of a comma-separated list, in its order. Raises ValueError for a name that is none, or comes twice.
 
+    `numeric_instruction` None takes that of the recipe's effort with numbers, or a plain sentence where there is none.
     `is_enforced` false leaves the caps of numeric budgets to the model: they are asked for and counted, not kept.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -62,6 +65,9 @@ def parse_modes(
         raise ValueError(f"name at least one mode, such as --modes {','.join(config.efforts)},auto")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"a mode can be measured once, {', '.join(twice)} comes twice")
+    if numeric_instruction is None:
+        trained = (e.instruction for e in config.efforts.values() if e.numbers is not None)
+        numeric_instruction = next(trained, NUMERIC_INSTRUCTION)
     return [_mode(name, config, numeric_instruction, is_enforced) for name in names]
 
 
@@ -81,7 +87,7 @@ def _mode(name: str, config: BudgetsConfig, numeric_instruction: str, is_enforce
     total = max(budget.max_answer_tokens + (budget.max_thinking_tokens or 0) for budget in efforts.values())
     if re.fullmatch(r"[0-9]{1,8}", name) and 0 < int(name) <= MAX_NUMBER:
         cap = int(name)
-        instruction = numeric_instruction.replace("{tokens}", name)
+        instruction = numeric_instruction.replace(PLACE, name)
         budget = _budget(config, name, answer=answer, cap=cap, instruction=instruction)
         if not is_enforced:
             budget = _budget(config, name, answer=max(total, cap + answer), instruction=instruction)
@@ -92,10 +98,18 @@ def _mode(name: str, config: BudgetsConfig, numeric_instruction: str, is_enforce
         return Mode(name=name, kind="on", budget=_budget(config, name, answer=total, is_opened=True), promised=None)
     if name == "off":
         return Mode(name=name, kind="off", budget=_budget(config, name, answer=answer, cap=0), promised=0)
+    if name == "easy":
+        return _tagged("easy", _budget(config, name, answer=total, prefix=tag_text("easy")))
+    if name == "hard":
+        return _tagged("hard", _budget(config, name, answer=total, prefix=tag_text("hard")))
     raise ValueError(
         f"unknown mode {name!r}: it must be an effort of the recipe ({', '.join(efforts)}), a number of thinking "
-        f"tokens from 1 to {MAX_NUMBER}, auto, on or off"
+        f"tokens from 1 to {MAX_NUMBER}, auto, on, off, easy or hard"
     )
+
+
+def _tagged(tag: Tag, budget: TokenBudget) -> Mode:
+    return Mode(name=tag, kind=tag, budget=budget, promised=None)
 
 
 def _budget(
@@ -106,6 +120,7 @@ def _budget(
     cap: int | None = None,
     instruction: str = "",
     is_opened: bool = False,
+    prefix: str = "",
 ) -> TokenBudget:
     return TokenBudget(
         effort=name,
@@ -114,4 +129,6 @@ def _budget(
         max_answer_tokens=answer,
         instruction=instruction,
         opens_thinking=is_opened,
+        prefix=prefix,
+        target_tokens=cap or None if instruction else None,
     )

@@ -246,8 +246,8 @@ def build_run(
 
 
 def _shapers(config: RunConfig) -> list[Shaper]:
-    section = config.budgets.shaping
-    return [] if section.type == "none" else [plugins.load("ponder.shaping", section.type)(section)]
+    sections = (config.budgets.shaping, *config.budgets.penalties)
+    return [plugins.load("ponder.shaping", s.type)(s) for s in sections if s.type != "none"]
 
 
 def build_credit(config: RunConfig) -> Credit:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from budgets.config import BudgetsConfig
-from launch import diagnostics_rules
+from budgets.config import PLACE, BudgetsConfig
+from launch import diagnostics_rules, effort_rules
 from prm.config import ExactPrmConfig, NoPrmConfig
 from prm.models.config import LearnedPrmConfig
 from rewards.config import RewardsConfig
@@ -160,8 +160,10 @@ class RunConfig(BaseModel):
     def _sections_fit_together(self) -> Self:
         _groups_have_a_signal(self)
         _signal_is_not_dropped(self)
-        _sequences_fit(self)
-        _efforts_are_known(self)
+        limits = {"rollout.max_model_len": self.rollout.max_model_len}
+        if isinstance(self.model, ScratchModel):
+            limits["model.max_positions"] = self.model.max_positions
+        effort_rules.check(self.budgets, self.format, self.sft, limits=limits)
         _process_credit_has_scores(self)
         _reference_is_there_if_needed(self)
         _kl_is_paid(self)
@@ -256,32 +258,6 @@ def _signal_is_not_dropped(config: RunConfig) -> None:
         )
 
 
-def _sequences_fit(config: RunConfig) -> None:
-    """Prompt, thinking, forced mark and answer of every effort within what the engines and the model can hold."""
-    limits = {"rollout.max_model_len": config.rollout.max_model_len}
-    if isinstance(config.model, ScratchModel):
-        limits["model.max_positions"] = config.model.max_positions
-    for effort, settings in config.budgets.efforts.items():
-        thinking = settings.max_thinking_tokens or 0
-        needed = config.budgets.max_prompt_tokens + thinking + settings.max_answer_tokens
-        for name, limit in limits.items():
-            if limit is not None and needed > limit:
-                raise ValueError(
-                    f"{name} = {limit} is shorter than effort {effort!r} may become: budgets.max_prompt_tokens "
-                    f"{config.budgets.max_prompt_tokens} + max_thinking_tokens {thinking} + max_answer_tokens "
-                    f"{settings.max_answer_tokens} = {needed}; raise {name} to {needed} or lower a budget"
-                )
-
-
-def _efforts_are_known(config: RunConfig) -> None:
-    mix = (config.sft.mix or {}) if config.sft is not None else {}
-    if unknown := sorted(set(mix) - set(config.budgets.efforts)):
-        raise ValueError(
-            f"sft.mix names unknown efforts {unknown}; budgets.efforts has {sorted(config.budgets.efforts)}: rename "
-            f"or add them"
-        )
-
-
 def _process_credit_has_scores(config: RunConfig) -> None:
     if isinstance(config.credit, PluginSection) or not config.credit.reads_steps or config.prm.type != "none":
         return
@@ -359,7 +335,12 @@ def _scratch_model_serves(config: RunConfig, model: ScratchModel) -> None:
         )
     marks = (*STRUCTURAL_TOKENS, *model.special_tokens)
     texts = {"format.thinking_open": config.format.thinking_open, "format.forced_close": config.format.close_text}
-    texts |= {f"budgets.efforts.{name}.instruction": e.instruction for name, e in config.budgets.efforts.items()}
+    for name, effort in config.budgets.efforts.items():
+        texts |= {
+            f"budgets.efforts.{name}.instruction": effort.instruction.replace(PLACE, "0123456789"),
+            f"budgets.efforts.{name}.prefix": effort.prefix,
+            f"budgets.efforts.{name}.forced_close": effort.forced_close,
+        }
     for name, text in texts.items():
         rest = text
         for mark in marks:

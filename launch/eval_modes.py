@@ -20,11 +20,11 @@ from typing import Any
 
 from rich.console import Console
 
-from budgets.config import ThinkDialConfig
 from budgets.evaluation.attempt import Attempt
 from budgets.evaluation.leak import LeakDetector
 from budgets.evaluation.results import Evaluation, Reference, evaluate_modes, point_of
-from budgets.modes import NUMERIC_INSTRUCTION, Mode, base_of, parse_modes
+from budgets.modes import Mode, base_of, parse_modes
+from budgets.shaping.config import ThinkDialConfig
 from launch import cluster, plugins
 from launch.errors import InterruptedRunError
 from launch.eval_policies import LocalModel, api_key, engines, find_model, fingerprint, is_endpoint, server
@@ -139,11 +139,10 @@ def run(options: EvalOptions, console: Console) -> Evaluation:
 
 
 def _question(options: EvalOptions, settings: EvalSettings) -> _Question:
-    said = options.numeric_instruction
     modes = parse_modes(
         options.modes or ",".join([*settings.budgets.efforts, "auto"]),
         settings.budgets,
-        numeric_instruction=NUMERIC_INSTRUCTION if said is None else said,
+        numeric_instruction=options.numeric_instruction,
         is_enforced=options.is_enforced,
     )
     base_of(modes, options.base)

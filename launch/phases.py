@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from budgets.effort import token_budgets
 from launch import cluster, plugins, preparation, work
 from launch.config import RunConfig
 from launch.manifest import write_json
@@ -87,7 +88,7 @@ def _prepare(job: Work) -> TaskSplits:
                 num_threads=1,
                 format=config.format,
                 tasks=tasks.held_out[: max(preparation.NUM_PROBES, num_prompts)],
-                instructions=[effort.instruction for effort in efforts.values()],
+                instructions=[budget.instruction for budget in token_budgets(config.budgets).values()],
                 num_prompts=num_prompts,
                 max_prompt_tokens=config.budgets.max_prompt_tokens,
                 seed=config.run.seed,
@@ -108,7 +109,7 @@ def _prepare(job: Work) -> TaskSplits:
             num_threads=config.sft.num_threads,
             on_progress=lambda report: job.console.progress(report[0], note=f"loss {report[1]:.3f}"),
             mix=config.sft.mix or {name: effort.weight for name, effort in efforts.items()},
-            instructions={name: effort.instruction for name, effort in efforts.items()},
+            efforts=efforts,
             model_dir=str(directory.base_model),
             out_dir=str(directory.start_model),
             seed=config.run.seed,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from budgets.coldstart_data import Demonstration, draw_demonstrations
+from budgets.config import PLACE, EffortConfig
 from launch.config import ModelConfig, PathModel
 from launch.model_dir import check_model, replace_directory
 from rl.coldstart_config import SftConfig
@@ -20,6 +21,7 @@ from rollout.schema import Task
 
 if TYPE_CHECKING:
     from rl.coldstart import SftRow
+    from rollout.render import Renderer
 
 NUM_PROBES = 4
 MAX_PROBE_TOKENS = 64
@@ -81,7 +83,7 @@ def cold_start(
     tasks: Sequence[Task],
     *,
     mix: Mapping[str, float],
-    instructions: Mapping[str, str],
+    efforts: Mapping[str, EffortConfig],
     model_dir: str,
     out_dir: str,
     seed: int,
@@ -101,7 +103,7 @@ def cold_start(
     for demonstration in drawn:
         place = (demonstration.task.key, demonstration.effort)
         if place not in known:
-            known[place] = _row(renderer, demonstration, instructions[demonstration.effort])
+            known[place] = sft_row(renderer, demonstration, efforts[demonstration.effort])
         rows.append(known[place])
     target = Path(out_dir)
     aside = target.with_name(f".{target.name}.part")
@@ -113,7 +115,27 @@ def cold_start(
     return asdict(result)
 
 
-def _row(renderer: Any, demonstration: Demonstration, instruction: str) -> SftRow:
-    prompt = renderer.prompt_ids(demonstration.task.prompt, instruction)
-    response = renderer.response_ids(demonstration.thinking, demonstration.answer)
-    return {"input_ids": [*prompt, *response], "completion_mask": [0] * len(prompt) + [1] * len(response)}
+def sft_row(renderer: Renderer, demonstration: Demonstration, effort: EffortConfig) -> SftRow:
+    """A solution as the rollouts would render it. What the effort puts in is given, not learned.
+
+    An instruction that names a number names the tokens that the solution thinks for. Raises ValueError for a solution
+    that does not begin with the effort's prefix.
+    """
+    thinking, preface = demonstration.thinking, demonstration.preface
+    if not preface.startswith(effort.prefix):
+        raise ValueError(
+            f"the worked solution of task {demonstration.task.key} for effort {demonstration.effort!r} must begin with "
+            f"the effort's prefix {effort.prefix!r}, got the preface {preface!r}; write it so, or change the prefix"
+        )
+    number = str(len(renderer.forced_ids(thinking)))
+    prompt = renderer.prompt_ids(demonstration.task.prompt, effort.instruction.replace(PLACE, number))
+    response = renderer.response_ids(thinking, demonstration.answer, preface=preface)
+    given = [*renderer.forced_ids(effort.prefix)]
+    if response[: len(given)] != given:
+        raise ValueError(
+            f"the tokenizer joins the prefix {effort.prefix!r} of effort {demonstration.effort!r} with the text after "
+            "it, so the cold start would not train what is generated; end the prefix with a space or a line break"
+        )
+    num_given = len(prompt) + len(given)
+    mask = [0] * num_given + [1] * (len(prompt) + len(response) - num_given)
+    return {"input_ids": [*prompt, *response], "completion_mask": mask}

@@ -39,6 +39,8 @@ SCHEMA = pa.schema(
         ("effort", pa.string()),
         ("instruction", pa.string()),
         ("max_thinking_tokens", pa.int32()),
+        ("prefix", pa.string()),  # what the response was made to begin with
+        ("target_tokens", pa.int32()),  # the number of tokens that the instruction names, or null
         ("sibling", pa.int32()),
         ("token_ids", pa.list_(pa.int32())),
         ("sampled", pa.list_(pa.bool_())),
@@ -159,6 +161,8 @@ def _rows(settled: Settled) -> Iterator[dict[str, Any]]:
         "effort": job.budget.effort,
         "instruction": job.budget.instruction,
         "max_thinking_tokens": job.budget.max_thinking_tokens,
+        "prefix": job.budget.prefix,
+        "target_tokens": job.budget.target_tokens,
     }
     rewards = final_rewards(scored)
     for sibling in range(job.num_siblings):

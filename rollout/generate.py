@@ -4,7 +4,8 @@ The thinking cap. With a cap of T tokens and a limit of A answer tokens, a respo
 until the thinking closes or T tokens of it are drawn; in the second case put the forced close there, unsampled,
 whatever the model would have drawn next; then sample at most A more tokens. Forcing the close without asking the model
 for its own next token keeps the policy gradient unbiased: a token that counts only when it happens to be the closing
-mark would have a score of non-zero mean. Without a cap, A limits thinking and answer together.
+mark would have a score of non-zero mean. Without a cap, A limits thinking and answer together. What a budget puts in
+at the beginning of a response is unsampled too and counts towards no limit.
 
 One request for both phases. Sampling may run past the end of the thinking in the same request, and what it drew beyond
 a limit is dropped: a prefix of a sample is a sample of the prefix, so the distribution is that of two requests. It is
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,19 +42,22 @@ async def generate_group(job: Job, engine: Engine, renderer: Renderer) -> Group:
     """
     try:
         prompt = renderer.prompt_ids(job.task.prompt, job.budget.instruction)
+        put_in = _PutIn.of(job, renderer)
     except ValueError as error:
         failed = (_empty(job, s, (), Finish.ERROR, engine.version, str(error)) for s in range(job.num_siblings))
         return Group(job=job, trajectories=tuple(failed))
-    siblings = (_sibling(job, sibling, prompt, engine, renderer) for sibling in range(job.num_siblings))
+    siblings = (_sibling(job, sibling, prompt, put_in, engine, renderer) for sibling in range(job.num_siblings))
     return Group(job=job, trajectories=tuple(await asyncio.gather(*siblings)))
 
 
-async def _sibling(job: Job, sibling: int, prompt: list[int], engine: Engine, renderer: Renderer) -> Trajectory:
+async def _sibling(
+    job: Job, sibling: int, prompt: list[int], put_in: _PutIn, engine: Engine, renderer: Renderer
+) -> Trajectory:
     limit = min(job.budget.max_prompt_tokens, engine.max_model_len - 1)
     if len(prompt) > limit:
         reason = f"the prompt has {len(prompt)} tokens, the limit is {limit}"
         return _empty(job, sibling, prompt, Finish.PROMPT_TOO_LONG, engine.version, reason)
-    attempt = _Attempt(job, sibling, prompt, renderer, room=engine.max_model_len - len(prompt))
+    attempt = _Attempt(job, sibling, prompt, put_in, renderer, room=engine.max_model_len - len(prompt))
     try:
         finish = await attempt.run(engine)
     except RequestError as error:
@@ -90,13 +95,33 @@ def _empty(job: Job, sibling: int, prompt: Sequence[int], finish: Finish, versio
 # ------------------------------------------------------------------------------------------------ one attempt
 
 
+@dataclass(frozen=True, slots=True)
+class _PutIn:
+    """What a budget puts in, as tokens: at the beginning of the response, and at the thinking cap."""
+
+    beginning: tuple[int, ...]
+    close: tuple[int, ...]
+
+    @classmethod
+    def of(cls, job: Job, renderer: Renderer) -> _PutIn:
+        """Raises ValueError where the tokenizer cannot spell it."""
+        budget, format = job.budget, renderer.format
+        beginning = renderer.forced_ids(budget.prefix)
+        if budget.opens_thinking and format.has_thinking and not renderer.is_prefilled:
+            beginning += renderer.opening.ids
+        return cls(beginning, renderer.forced_ids(budget.forced_close or format.close_text))
+
+
 class _Attempt:
     """One sibling: the response so far, and what to do next."""
 
-    def __init__(self, job: Job, sibling: int, prompt: list[int], renderer: Renderer, *, room: int) -> None:
+    def __init__(
+        self, job: Job, sibling: int, prompt: list[int], put_in: _PutIn, renderer: Renderer, *, room: int
+    ) -> None:
         self._job = job
         self._sibling = sibling
         self._prompt = prompt
+        self._put_in = put_in
         self._renderer = renderer
         self._room = room  # longest response that the model has positions for
         self._cap = job.budget.max_thinking_tokens if renderer.format.has_thinking else None
@@ -109,8 +134,7 @@ class _Attempt:
 
     async def run(self, engine: Engine) -> Finish:
         """Sample, apply the limits to what came, and go on until the response has ended."""
-        if self._job.budget.opens_thinking and self._renderer.format.has_thinking and not self._renderer.is_prefilled:
-            self._force(self._renderer.opening.ids)
+        self._force(self._put_in.beginning[: self._room])
         finish = self._settle()
         while finish is None:
             completion = await engine.complete(self._request())
@@ -141,8 +165,8 @@ class _Attempt:
     def _settle(self) -> Finish | None:
         """Cut what lies beyond a limit and force the close where the cap says so; None: sample on."""
         limit = self._job.budget.max_answer_tokens
-        if self._cap is not None and self._reading.num_before >= limit:  # the thinking was not opened in time
-            self._truncate(limit)
+        if self._cap is not None and self._num_before >= limit:  # the thinking was not opened in time
+            self._truncate(min(len(self._put_in.beginning), self._reading.num_before) + limit)
         elif not self._enforce_cap():
             return Finish.LENGTH
         if self._num_outside > limit:
@@ -161,15 +185,15 @@ class _Attempt:
         cap, reading = self._cap, self._reading
         if cap is None or self._is_cut:
             return True
-        forced = list(self._renderer.close_ids)
+        forced = list(self._put_in.close)
         if reading.opened is None:
             if cap > 0:
                 return True
             forced = [*self._renderer.opening.ids, *forced]
-        elif reading.num_thinking < cap or (reading.num_thinking == cap and reading.closed is not None):
+        elif self._num_thinking < cap or (self._num_thinking == cap and reading.closed is not None):
             return True
         else:
-            self._truncate(reading.opened.after + cap)
+            self._truncate(reading.opened.after + reading.num_thinking - self._num_thinking + cap)
         if len(self._ids) + len(forced) >= self._room:
             return False
         self._force(forced)
@@ -190,7 +214,7 @@ class _Attempt:
         if cap is None or reading.closed is not None:
             wanted = answer_left
         elif reading.opened is not None:
-            wanted = cap - reading.num_thinking
+            wanted = cap - self._num_thinking
         else:
             wanted = cap + len(self._renderer.opening.ids)  # the usual response opens its thinking at once
             if self._ids:
@@ -227,12 +251,25 @@ class _Attempt:
         return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
     @property
+    def _num_before(self) -> int:
+        """Sampled tokens before the thinking is opened."""
+        return sum(self._sampled[: self._reading.num_before])
+
+    @property
+    def _num_thinking(self) -> int:
+        """Sampled tokens of the thinking, before a forced close."""
+        opened = self._reading.opened
+        if opened is None:
+            return 0
+        return sum(self._sampled[opened.after : opened.after + self._reading.num_thinking])
+
+    @property
     def _num_outside(self) -> int:
         """Sampled tokens that the answer limit counts: those outside the marks, or all if there is no separate cap."""
         if self._cap is None:
             return sum(self._sampled)
         closed = self._reading.closed
-        return self._reading.num_before + (0 if closed is None else sum(self._sampled[closed.after :]))
+        return self._num_before + (0 if closed is None else sum(self._sampled[closed.after :]))
 
     def _append(self, completion: Completion) -> None:
         if not len(completion.token_ids):

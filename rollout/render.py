@@ -64,17 +64,17 @@ class Renderer:
             text += self.format.thinking_open
         return self._encode(text, add_special_tokens=not self._has_template)
 
-    def response_ids(self, thinking: str, answer: str) -> list[int]:
-        """Token ids of a whole worked response: marks, thinking, answer and the end of the sequence.
+    def response_ids(self, thinking: str, answer: str, *, preface: str = "") -> list[int]:
+        """Token ids of a whole worked response: preface, marks, thinking, answer and the end of the sequence.
 
         A prefilled opening mark belongs to the prompt and is left out. Raises ValueError when decoding the ids does not
         give the text back, because the model would then be taught another text.
         """
         if self.format.has_thinking:
             opening = "" if self.is_prefilled else self.format.thinking_open
-            text = f"{opening}{thinking}{self.format.thinking_close}{answer}"
+            text = f"{preface}{opening}{thinking}{self.format.thinking_close}{answer}"
         else:
-            text = answer
+            text = preface + answer
         ids = self._encode(text)
         if self.text_of(ids)[0] != text:
             raise ValueError(
@@ -88,10 +88,28 @@ class Renderer:
         """Whether every response starts inside the thinking."""
         return self.format.has_thinking and self.format.prefill_thinking
 
+    def forced_ids(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text that is put into a response. Raises ValueError when the tokenizer does not keep it."""
+        known = self._forced.get(text)
+        if known is not None:
+            return known
+        ids = self._encode(text)
+        if self.text_of(ids)[0] != text:
+            raise ValueError(
+                f"a text that is put in must survive the tokenizer of {self.model_dir}: {text!r} comes back as "
+                f"{self.text_of(ids)[0]!r}; choose one that it can spell"
+            )
+        self._forced[text] = tuple(ids)
+        return self._forced[text]
+
     @cached_property
+    def _forced(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+    @property
     def close_ids(self) -> tuple[int, ...]:
-        """What is put in when the thinking cap is reached."""
-        return tuple(self._encode(self.format.close_text))
+        """What is put in when the thinking cap is reached, unless the budget says otherwise."""
+        return self.forced_ids(self.format.close_text)
 
     @cached_property
     def opening(self) -> Mark:

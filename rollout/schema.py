@@ -88,7 +88,9 @@ def task_key(prompt: tuple[Message, ...], answer: str) -> str:
 class TokenBudget:
     """How long the model may think and answer in one effort mode. Counts are tokens; None means no separate cap.
 
-    `opens_thinking` puts the opening mark in, unsampled, where the model would otherwise decide whether to think.
+    What is put in for the model is unsampled: `prefix` at the beginning of the response, then with `opens_thinking`
+    the opening mark, and at the thinking cap `forced_close`, or what the format says where that is empty.
+    `target_tokens` is the number of tokens that the instruction names.
     """
 
     effort: str
@@ -97,6 +99,9 @@ class TokenBudget:
     max_answer_tokens: int
     instruction: str = ""
     opens_thinking: bool = False
+    prefix: str = ""
+    forced_close: str = ""
+    target_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_prompt_tokens < 1 or self.max_answer_tokens < 1:

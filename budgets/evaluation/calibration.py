@@ -1,7 +1,7 @@
 """Self-assessed difficulty against measured difficulty.
 
-A response may begin with a tag of its own, [Easy] or [Hard], in any case, at its first character or the first of its
-thinking. Measured is the success rate p of other attempts at the task (see `difficulty.success_elsewhere`); a task
+A response may begin with a tag of its own, see `budgets.self_assessment`. Measured is the success rate p of other
+attempts at the task (see `difficulty.success_elsewhere`); a task
 counts as easy where p > 0.625. Tag and threshold: AdaCtrl (arXiv 2505.18822). Reported, over tagged attempts with a
 measured p:
 
@@ -14,7 +14,6 @@ What it is not: a stated probability. A tag has two values, so a reliability cur
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,24 +21,14 @@ import numpy as np
 
 from budgets.evaluation.attempt import Attempt
 from budgets.evaluation.intervals import number
+from budgets.self_assessment import tag_of
 
 EASY_ABOVE = 0.625
-_TAG = re.compile(r"\[(easy|hard)\]", re.IGNORECASE)
-
-
-def tag_of(attempt: Attempt) -> str | None:
-    """`easy`, `hard`, or None where the response begins with no tag."""
-    places = (0, attempt.thinking[0]) if attempt.thinking is not None else (0,)
-    for place in places:
-        found = _TAG.match(attempt.text, place)
-        if found:
-            return found[1].lower()
-    return None
 
 
 def calibration(attempts: Sequence[Attempt], measured: Sequence[float]) -> dict[str, Any] | None:
     """All figures of one mode, `measured` [n] beside its attempts; None where no attempt has a tag."""
-    seen = [(a, tag_of(a), p) for a, p in zip(attempts, measured, strict=True) if a.has_response]
+    seen = [(a, tag_of(a.text, a.thinking), p) for a, p in zip(attempts, measured, strict=True) if a.has_response]
     tagged = [(a, tag, p) for a, tag, p in seen if tag is not None]
     if not tagged:
         return None

@@ -16,32 +16,31 @@ costs nothing, and it does not depend on the siblings.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from budgets.config import OverlongConfig
-from rollout.schema import Float32Array, Group, Outcome, TokenBudget
+from budgets.shaping.config import OverlongConfig
+from budgets.shaping.siblings import FloatArray, GroupShaper, Siblings
+from rollout.schema import Group, TokenBudget
 
 
-class Overlong:
+class Overlong(GroupShaper):
     """The shaper: component `overlong`."""
 
     name = "overlong"
 
     def __init__(self, config: OverlongConfig) -> None:
+        super().__init__(config)
         self._config = config
 
-    def __call__(self, group: Group, outcomes: Sequence[Outcome]) -> dict[str, Float32Array]:
-        """The component in sibling order, [G]."""
+    def terms(self, group: Group, siblings: Siblings) -> Mapping[str, FloatArray]:
         limit = self._config.max_tokens or budget_tokens(group.job.budget)
-        lengths = np.array([t.num_response_tokens for t in group.trajectories], dtype=np.float64)
-        penalty = self._config.factor * overlong_penalty(lengths, limit=limit, buffer=self._config.buffer_tokens)
-        judged = np.array([outcome.is_scored for outcome in outcomes])
-        return {"overlong": np.where(judged, penalty, 0.0).astype(np.float32)}
+        penalty = overlong_penalty(siblings.lengths, limit=limit, buffer=self._config.buffer_tokens)
+        return {"overlong": self._config.factor * penalty}
 
 
-def overlong_penalty(lengths: np.ndarray, *, limit: int, buffer: int) -> np.ndarray:
+def overlong_penalty(lengths: FloatArray, *, limit: int, buffer: int) -> FloatArray:
     """Between -1 and 0, [G], for answers of `lengths` tokens [G]."""
     return np.clip((limit - buffer - lengths) / buffer, -1.0, 0.0)
 

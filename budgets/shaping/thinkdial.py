@@ -10,8 +10,9 @@ and the driver adds both to the outcome score. Source: ThinkDial (arXiv 2508.187
 leak = 0.5 and alpha = 0 / 0.5 / 1 for high / medium / low. The paper leaves two cases open; here equal lengths give
 lambda = 0 and unclosed thinking counts as a leak.
 
-`rank_safe` is ours, not the paper's: with the paper's numbers a correct but leaky long answer can score below a wrong
-clean one. It counts the leak term, halved, only where the attempt is correct, so that correct always outranks wrong.
+`rank_safe` is ours, not the paper's, and the default: with the paper's numbers a correct but leaky long answer can
+score below a wrong clean one. It counts the leak term, halved, only where the attempt is correct, so that correct
+always outranks wrong.
 
 Assumptions: all attempts of a group ran under one budget. An attempt without a verdict gets 0 and neither its length
 nor its text touches its siblings. What this is not: standardized advantages cancel alpha in a group whose attempts are
@@ -21,62 +22,45 @@ all correct and leak nothing; use mean-only advantages where the efforts must pr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from budgets.config import ThinkDialConfig
-from rollout.schema import BoolArray, Float32Array, Group, Outcome
+from budgets.shaping.config import ThinkDialConfig
+from budgets.shaping.kimi import length_term
+from budgets.shaping.siblings import FloatArray, GroupShaper, Siblings
+from rollout.schema import BoolArray, Group
 
 
-class ThinkDial:
+class ThinkDial(GroupShaper):
     """The shaper: components `length` and, unless its size is 0, `leak`."""
 
     name = "thinkdial"
 
     def __init__(self, config: ThinkDialConfig) -> None:
+        super().__init__(config)
         self._config = config
         self._pattern = keyword_pattern(config.keywords)
 
-    def __call__(self, group: Group, outcomes: Sequence[Outcome]) -> dict[str, Float32Array]:
-        """Components in sibling order, [G] each; empty before `start_version`.
-
-        Raises ValueError for an effort without alpha.
-        """
-        config = self._config
-        if min(t.policy.start for t in group.trajectories) < config.start_version:
-            return {}
-        effort = group.job.budget.effort
+    def terms(self, group: Group, siblings: Siblings) -> Mapping[str, FloatArray]:
+        """Raises ValueError for an effort without alpha."""
+        config, effort = self._config, group.job.budget.effort
         if effort not in config.alpha:
             raise ValueError(
                 f"budgets.shaping.alpha has no weight for effort {effort!r}, only for {sorted(config.alpha)}; add it"
             )
-        scores = np.array([np.nan if o.score is None else o.score for o in outcomes], dtype=np.float64)  # [G]
-        judged, correct = ~np.isnan(scores), scores >= config.correct_from
-        lengths = np.array([t.num_response_tokens for t in group.trajectories], dtype=np.float64)  # [G]
-        components = {"length": config.alpha[effort] * length_term(lengths, correct, judged)}
-        if config.leak > 0:
-            leaky = np.array([self._leaks(t.answer is not None, t.answer_text) for t in group.trajectories])
-            components["leak"] = self._leak_term(leaky, correct, judged)
-        return {name: values.astype(np.float32) for name, values in components.items()}
+        length = config.alpha[effort] * length_term(siblings.lengths, siblings.correct, siblings.judged)
+        if config.leak == 0:
+            return {"length": length}
+        leaky = np.array([self._leaks(t.answer is not None, t.answer_text) for t in group.trajectories])
+        return {"length": length, "leak": self._leak_term(leaky, siblings.correct)}
 
     def _leaks(self, is_closed: bool, answer: str) -> bool:
         return not is_closed or self._pattern.search(answer) is not None
 
-    def _leak_term(self, leaky: BoolArray, correct: BoolArray, judged: BoolArray) -> np.ndarray:
-        scale, counted = (self._config.leak / 2, correct) if self._config.rank_safe else (self._config.leak, judged)
-        return np.where(counted, np.where(leaky, -scale, scale), 0.0)
-
-
-def length_term(lengths: np.ndarray, correct: BoolArray, judged: BoolArray) -> np.ndarray:
-    """lambda where correct, min(0, lambda) where wrong, 0 where unjudged; all [G]. Judged lengths set the range."""
-    if not judged.any():
-        return np.zeros(len(lengths))
-    shortest, longest = lengths[judged].min(), lengths[judged].max()
-    if shortest == longest:
-        return np.zeros(len(lengths))
-    position = 0.5 - (lengths - shortest) / (longest - shortest)
-    return np.where(judged, np.where(correct, position, np.minimum(0.0, position)), 0.0)
+    def _leak_term(self, leaky: BoolArray, correct: BoolArray) -> FloatArray:
+        term = np.where(leaky, -self._config.leak, self._config.leak)
+        return np.where(correct, term / 2, 0.0) if self._config.rank_safe else term
 
 
 def keyword_pattern(keywords: Sequence[str]) -> re.Pattern[str]:

@@ -4,7 +4,7 @@ A task reads `3+5+5+7+4+9=` and its answer is `33`. The worked solutions rewrite
 
     high    every rewrite         8+5+7+4+9;13+7+4+9;20+4+9;24+9
     medium  every second rewrite  13+7+4+9;24+9
-    low     nothing
+    low     nothing, or with low = "totals" the first number of every second rewrite: 13;24
 
 A sum of n terms has n - 2 rewrites, of n - 1, n - 2, ..., 2 terms; every rewrite equals the sum, which makes each
 step checkable. With `flaw` > 0 the teacher of the high solutions is careless on purpose, as scraped solutions are: on
@@ -15,12 +15,14 @@ total reached so far, which is wrong. Task answers are never touched: only the d
 from __future__ import annotations
 
 from itertools import accumulate
+from typing import Literal
 
 import numpy as np
 
 from rollout.schema import Message, Task, task_key
 
 EFFORTS = ("high", "medium", "low")
+Low = Literal["nothing", "totals"]
 LARGEST_OPERAND = 9  # operands are 1..9: a zero would make a rewrite equal to its predecessor's tail
 
 
@@ -33,16 +35,19 @@ def generate(
     flaw: float = 0.0,
     flaw_min_terms: int = 5,
     flaw_lines: int = 2,
+    low: Low = "nothing",
 ) -> list[Task]:
     """Return `num_tasks` distinct sums in a seeded order, each number of terms equally often (give or take one).
 
     `meta["split_key"]` is the sorted operands, so a split by it keeps every reordering of a sum on one side;
     `meta["demonstrations"]` maps an effort to `{"thinking", "answer"}`. The tasks depend on every argument but the
-    three of the flaw, so a careful and a careless teacher can be compared on the same sums.
+    three of the flaw and `low`, so teachers can be compared on the same sums.
 
     Raises ValueError when an argument is out of range or a length has too few distinct sums.
     """
     _check(num_tasks, min_terms, max_terms, flaw, flaw_min_terms, flaw_lines)
+    if low not in ("nothing", "totals"):
+        raise ValueError(f"low must be 'nothing' or 'totals', got {low!r}")
     task_rng, flaw_rng = (np.random.default_rng([stream, seed]) for stream in (0, 1))
     lengths = range(min_terms, max_terms + 1)
     rows: list[list[int]] = []
@@ -55,7 +60,7 @@ def generate(
     for position, index in enumerate(order):
         terms = rows[index]
         stops = bool(careless[position]) and len(terms) >= flaw_min_terms
-        tasks.append(_task(terms, stop_after=flaw_lines if stops else None))
+        tasks.append(_task(terms, stop_after=flaw_lines if stops else None, low=low))
     return tasks
 
 
@@ -65,16 +70,17 @@ def rewrites(terms: list[int]) -> list[str]:
     return ["+".join(map(str, (totals[i], *terms[i + 1 :]))) for i in range(1, len(terms) - 1)]
 
 
-def _task(terms: list[int], *, stop_after: int | None) -> Task:
+def _task(terms: list[int], *, stop_after: int | None, low: Low) -> Task:
     answer = str(sum(terms))
     lines = rewrites(terms)
+    totals = [line.partition("+")[0] for line in lines]
     high = {"thinking": ";".join(lines), "answer": answer}
     if stop_after is not None:
         high = {"thinking": ";".join(lines[:stop_after]), "answer": str(sum(terms[: stop_after + 1]))}
     demonstrations = {
         "high": high,
         "medium": {"thinking": ";".join(lines[1::2]), "answer": answer},
-        "low": {"thinking": "", "answer": answer},
+        "low": {"thinking": "" if low == "nothing" else ";".join(totals[1::2]), "answer": answer},
     }
     prompt = (Message(role="user", content="+".join(map(str, terms)) + "="),)
     return Task(

@@ -47,9 +47,11 @@ def attempt(sibling: int, *, length: int, answer: str | None, thinking: str = "s
     )
 
 
-def group_of(trajectories: Sequence[Trajectory], *, effort: str) -> Group:
+def group_of(trajectories: Sequence[Trajectory], *, effort: str, number: int | None = None) -> Group:
     task = Task(key="k", prompt=(Message(role="user", content="1+1="),), answer="2", verifier="exact", source="fake")
-    budget = TokenBudget(effort=effort, max_prompt_tokens=8, max_thinking_tokens=None, max_answer_tokens=8)
+    budget = TokenBudget(
+        effort=effort, max_prompt_tokens=8, max_thinking_tokens=None, max_answer_tokens=8, target_tokens=number
+    )
     job = Job(group_id="g", task=task, num_siblings=len(trajectories), budget=budget, sampling=Sampling())
     return Group(job=job, trajectories=tuple(trajectories))
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from budgets.config import BudgetsConfig
-from budgets.effort import EffortSchedule, mix_at, token_budgets
+from budgets.effort import EffortSchedule, budget_at, draw_number, mix_at, token_budgets
 
 EFFORTS = {
     "high": {"instruction": "<high>", "max_thinking_tokens": 80, "max_answer_tokens": 8, "weight": 2.0},
@@ -78,11 +78,85 @@ def test_a_state_of_another_seed_is_refused() -> None:
         ({"shaping": {"type": "thinkdial", "alpha": {"low": 1}}}, r"\['high', 'medium'\] missing"),
         ({"shaping": {"type": "thinkdial", "alpha": {"low": 1, "tiny": 1}}}, r"unknown efforts \['tiny'\]"),
         ({"shaping": {"type": "thinkdial", "keywords": []}}, "at least one keyword"),
-        ({"shaping": {"type": "thinkdial", "rank_safe": True, "leak": 1.0}}, "Lower alpha or leak"),
-        ({"shaping": {"type": "adactrl"}}, "does not match any of the expected tags"),
+        ({"shaping": {"type": "thinkdial", "leak": 1.2}}, "or lower alpha or leak, or set allow_rank_inversion"),
+        ({"shaping": {"type": "adacontrol"}}, "does not match any of the expected tags"),
         ({"budget": 3}, "Extra inputs are not permitted"),
     ],
 )
 def test_impossible_settings_say_what_is_wrong(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         settings(**changes)
+
+
+# -------------------------------------------------------------------------- numbers, stages, what is put in
+
+NUMERIC = {"instruction": "At most {tokens}.", "numbers": {"low": 10, "high": 40}, "max_answer_tokens": 8}
+
+
+def test_a_numeric_effort_draws_a_number_for_every_job_and_names_it() -> None:
+    schedule = EffortSchedule(settings(efforts={"number": NUMERIC}), seed=4)
+    drawn = [schedule.next(1) for _ in range(600)]
+    assert {b.target_tokens for b in drawn} == set(range(10, 41))
+    assert all(
+        b.instruction == f"At most {b.target_tokens}." and b.max_thinking_tokens == b.target_tokens for b in drawn
+    )
+    assert {b.effort for b in drawn} == {"number"}
+    evaluated = token_budgets(settings(efforts={"number": NUMERIC}))["number"]
+    assert (evaluated.target_tokens, evaluated.instruction) == (40, "At most 40.")
+
+
+def test_a_number_that_is_only_said_leaves_the_cap() -> None:
+    said = {**NUMERIC, "numbers": {"low": 10, "high": 40, "is_cap": False, "evaluate": 20}, "max_thinking_tokens": 99}
+    budget = token_budgets(settings(efforts={"number": said}))["number"]
+    assert (budget.target_tokens, budget.max_thinking_tokens, budget.instruction) == (20, 99, "At most 20.")
+
+
+def test_log_spacing_draws_every_order_of_magnitude_alike() -> None:
+    numbers = settings(efforts={"n": {**NUMERIC, "numbers": {"low": 10, "high": 9999, "spacing": "log"}}})
+    config = numbers.efforts["n"].numbers
+    assert config is not None
+    drawn = [draw_number(config, (i + 0.5) / 3000) for i in range(3000)]
+    assert min(drawn) == 10 and max(drawn) <= 9999
+    shares = Counter(len(str(n)) for n in drawn)
+    assert [shares[k] for k in (2, 3, 4)] == pytest.approx([1000] * 3, abs=2)
+
+
+def test_a_resumed_schedule_draws_the_same_numbers() -> None:
+    config = settings(efforts={"number": NUMERIC, "low": EFFORTS["low"]})
+    straight, first, second = (EffortSchedule(config, seed=7) for _ in range(3))
+    expected = [straight.next(1) for _ in range(40)]
+    begun = [first.next(1) for _ in range(15)]
+    second.load_state_dict(first.state_dict())
+    assert [*begun, *(second.next(1) for _ in range(25))] == expected
+
+
+def test_stages_shrink_the_cap_and_the_instruction_says_so() -> None:
+    high = {
+        "instruction": "At most {tokens}.",
+        "max_thinking_tokens": 80,
+        "stages": [{"from_step": 3, "max_thinking_tokens": 60}, {"from_step": 6, "max_thinking_tokens": 40}],
+    }
+    config = settings(efforts={"high": high})
+    found = [budget_at(config, "high", step=step) for step in (1, 3, 5, 6, 99)]
+    assert [b.max_thinking_tokens for b in found] == [80, 60, 60, 40, 40]
+    assert found[1].instruction == "At most 60." and token_budgets(config)["high"].max_thinking_tokens == 40
+
+
+def test_what_is_put_in_reaches_the_job() -> None:
+    easy = {"prefix": "[Easy]", "opens_thinking": True, "forced_close": "so</think>", "max_answer_tokens": 8}
+    budget = token_budgets(settings(efforts={"easy": easy}))["easy"]
+    assert (budget.prefix, budget.opens_thinking, budget.forced_close) == ("[Easy]", True, "so</think>")
+    assert budget.target_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("effort", "message"),
+    [
+        ({**NUMERIC, "instruction": "Be brief."}, r"put \{tokens\} into its instruction"),
+        ({**NUMERIC, "numbers": {"low": 9, "high": 3}}, "low <= high"),
+        ({"stages": [{"from_step": 4}, {"from_step": 4}]}, "increasing steps"),
+    ],
+)
+def test_impossible_efforts_say_what_is_wrong(effort: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        settings(efforts={"high": effort})

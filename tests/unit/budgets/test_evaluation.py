@@ -15,12 +15,13 @@ from budgets.evaluation import intervals
 from budgets.evaluation.act import act_scores
 from budgets.evaluation.adherence import adherence
 from budgets.evaluation.attempt import Attempt, AttemptTable
-from budgets.evaluation.calibration import calibration, tag_of
+from budgets.evaluation.calibration import calibration
 from budgets.evaluation.difficulty import UNKNOWN, difficulty_bins, success_elsewhere
 from budgets.evaluation.frontier import area_under, pareto
 from budgets.evaluation.leak import LeakDetector
 from budgets.evaluation.majority import canonical, majority_at_k
 from budgets.evaluation.pass_at_k import ladder, pass_at_k, per_task
+from budgets.self_assessment import tag_of
 from rollout.schema import Finish
 
 NAN = math.nan
@@ -256,7 +257,7 @@ def test_bins_of_pure_noise_are_flat() -> None:
     ],
 )
 def test_tags(text: str, thinking: tuple[int, int] | None, tag: str | None) -> None:
-    assert tag_of(attempt(text=text, thinking=thinking, answer=None)) == tag
+    assert tag_of(text, thinking) == tag
 
 
 def test_calibration_by_hand() -> None:

@@ -58,3 +58,15 @@ def test_the_base() -> None:
     assert base_of(parse_modes("off,auto", BUDGETS), None) == "off"
     with pytest.raises(ValueError, match="one of the modes auto, low, high, got 'medium'"):
         base_of(modes, "medium")
+
+
+def test_a_difficulty_tag_is_put_in() -> None:
+    easy, hard = parse_modes("easy,hard", BUDGETS)
+    assert (easy.kind, easy.budget.prefix, hard.budget.prefix) == ("easy", "[Easy]", "[Hard]")
+    assert easy.budget.max_thinking_tokens is None and easy.promised is None
+
+
+def test_a_number_is_said_as_in_training() -> None:
+    efforts = {"n": EffortConfig.model_validate({"instruction": "<{tokens}>", "numbers": {"low": 1, "high": 9}})}
+    (mode,) = parse_modes("12", BudgetsConfig(efforts=efforts))
+    assert (mode.budget.instruction, mode.budget.target_tokens, mode.promised) == ("<12>", 12, 12)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from budgets.config import BudgetsConfig, EffortConfig, OverlongConfig
+from budgets.config import BudgetsConfig, EffortConfig
+from budgets.shaping.config import OverlongConfig
 from budgets.shaping.overlong import Overlong, overlong_penalty
 from tests.fakes.loop import make_scored
 

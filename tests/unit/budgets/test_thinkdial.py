@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from budgets.config import ThinkDialConfig
+from budgets.shaping.config import ThinkDialConfig
 from budgets.shaping.thinkdial import ThinkDial, keyword_pattern
 from rollout.schema import Group
 from tests.fakes.budgets import attempt, group_of, verdicts
 
+PAPER = ThinkDialConfig(rank_safe=False, allow_rank_inversion=True)
 LENGTHS, SCORES = (1000, 3000, 5000, 2000, 4000), (1.0, 1.0, 1.0, 0.0, 0.0)
 ANSWERS = ("42", "42", "Wait, 42", "41", "41. However, 40")
 
@@ -37,21 +38,21 @@ def total_rewards(config: ThinkDialConfig, group: Group, scores: Sequence[float 
     ],
 )
 def test_worked_table(effort: str, rewards: tuple[float, ...], advantages: tuple[float, ...]) -> None:
-    got = total_rewards(ThinkDialConfig(), table_group(effort), SCORES)
+    got = total_rewards(PAPER, table_group(effort), SCORES)
     assert got == pytest.approx(rewards, abs=1e-6)
     assert (got - got.mean()) / got.std() == pytest.approx(advantages, abs=1e-3)
 
 
 @given(order=st.permutations(range(5)), effort=st.sampled_from(["high", "medium", "low"]))
 def test_permuting_the_group_permutes_the_rewards(order: list[int], effort: str) -> None:
-    config = ThinkDialConfig()
+    config = PAPER
     straight = total_rewards(config, table_group(effort), SCORES)
     shuffled = total_rewards(config, table_group(effort, order), [SCORES[j] for j in order])
     assert shuffled == pytest.approx(straight[order])
 
 
 def test_scaling_all_lengths_changes_nothing() -> None:
-    config = ThinkDialConfig()
+    config = PAPER
     assert total_rewards(config, table_group("low", scale=3), SCORES) == pytest.approx(
         total_rewards(config, table_group("low"), SCORES)
     )
@@ -69,35 +70,35 @@ def test_thinking_and_answer_tokens_weigh_the_same() -> None:
 
 
 def test_keywords_match_whole_words_of_the_answer_only() -> None:
-    pattern = keyword_pattern(ThinkDialConfig().keywords)
+    pattern = keyword_pattern(PAPER.keywords)
     assert all(pattern.search(t) for t in ("Wait,", "so ACTUALLY 4", "Let me  think: 4", "7.However", "alternatively"))
     assert not any(pattern.search(t) for t in ("the waiter", "factually 4", "howeverness", "await", "let me rethink"))
     group = group_of([attempt(0, length=30, answer="4", thinking="wait, actually")], effort="high")
-    assert ThinkDial(ThinkDialConfig())(group, verdicts([1.0]))["leak"].tolist() == [0.5]
+    assert ThinkDial(PAPER)(group, verdicts([1.0]))["leak"].tolist() == [0.5]
 
 
 def test_unclosed_thinking_counts_as_a_leak() -> None:
     group = group_of([attempt(0, length=30, answer=None), attempt(1, length=30, answer="4")], effort="high")
-    assert ThinkDial(ThinkDialConfig())(group, verdicts([0.0, 1.0]))["leak"].tolist() == [-0.5, 0.5]
+    assert ThinkDial(PAPER)(group, verdicts([0.0, 1.0]))["leak"].tolist() == [-0.5, 0.5]
 
 
 def test_an_unjudged_sibling_gets_nothing_and_does_not_set_the_range() -> None:
     lengths = (10, 20, 500)
     group = group_of([attempt(i, length=n, answer="4") for i, n in enumerate(lengths)], effort="low")
-    parts = ThinkDial(ThinkDialConfig())(group, verdicts([1.0, 1.0, None]))
+    parts = ThinkDial(PAPER)(group, verdicts([1.0, 1.0, None]))
     assert parts["length"].tolist() == [0.5, -0.5, 0.0]
     assert parts["leak"].tolist() == [0.5, 0.5, 0.0]
-    nothing = ThinkDial(ThinkDialConfig())(group, verdicts([None, None, None]))
+    nothing = ThinkDial(PAPER)(group, verdicts([None, None, None]))
     assert all(not values.any() for values in nothing.values())
 
 
 def test_equal_lengths_give_no_length_term() -> None:
     group = group_of([attempt(i, length=9, answer="4") for i in range(3)], effort="low")
-    assert ThinkDial(ThinkDialConfig())(group, verdicts([1.0, 0.0, 1.0]))["length"].tolist() == [0.0, 0.0, 0.0]
+    assert ThinkDial(PAPER)(group, verdicts([1.0, 0.0, 1.0]))["length"].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_paper_values_invert_ranks_and_the_safe_variant_never_does() -> None:
-    paper = total_rewards(ThinkDialConfig(), table_group("low"), SCORES)
+    paper = total_rewards(PAPER, table_group("low"), SCORES)
     assert paper[2] < paper[3]  # correct, leaky and long below wrong, clean and short
     safe = total_rewards(ThinkDialConfig(rank_safe=True), table_group("low"), SCORES)
     assert safe == pytest.approx([1.75, 1.25, 0.25, 0.0, -0.25])
@@ -136,4 +137,4 @@ def test_terms_start_with_the_configured_version() -> None:
 def test_an_effort_without_alpha_is_refused() -> None:
     group = group_of([attempt(0, length=9, answer="4")], effort="turbo")
     with pytest.raises(ValueError, match=r"no weight for effort 'turbo'"):
-        ThinkDial(ThinkDialConfig())(group, verdicts([1.0]))
+        ThinkDial(PAPER)(group, verdicts([1.0]))

@@ -128,4 +128,4 @@ def test_a_doubtful_combination_is_warned_about(overrides: list[str], message: s
 
 
 def test_shipped_recipes_need_no_warning() -> None:
-    assert [recipe.load(path).warnings() for path in sorted(RECIPES.glob("*.toml"))] == [[], []]
+    assert [found for path in sorted(RECIPES.glob("*.toml")) for found in recipe.load(path).warnings()] == []

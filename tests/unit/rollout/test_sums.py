@@ -96,3 +96,12 @@ def test_a_hundred_thousand_tasks_take_seconds() -> None:
 def test_bad_arguments_name_rule_and_value(arguments: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(**{"num_tasks": 10, "seed": 0, **arguments})  # type: ignore[arg-type]
+
+
+def test_low_solutions_may_write_every_second_total() -> None:
+    task = generate(num_tasks=1, seed=0, min_terms=6, max_terms=6, low="totals")[0]
+    totals = [line.partition("+")[0] for line in rewrites(terms_of(task))]
+    assert demonstration(task, "low") == (";".join(totals[1::2]), task.answer)
+    assert generate(num_tasks=1, seed=0, min_terms=6, max_terms=6)[0].key == task.key
+    with pytest.raises(ValueError, match="low must be 'nothing' or 'totals'"):
+        generate(num_tasks=1, seed=0, low="some")
