@@ -6,6 +6,10 @@ A task reads `3+5+5+7+4+9=` and its answer is `33`. The worked solutions rewrite
     medium  every second rewrite  13+7+4+9;24+9
     low     nothing, or with low = "totals" the first number of every second rewrite: 13;24
 
+With `easy_terms` > 0 there are solutions that begin with a difficulty tag, for efforts of these names: `auto` is the low
+solution under [Easy] for sums of at most so many terms and the high one under [Hard] for the others, `easy` and `hard`
+are the two for every sum, whatever its size.
+
 A sum of n terms has n - 2 rewrites, of n - 1, n - 2, ..., 2 terms; every rewrite equals the sum, which makes each
 step checkable. With `flaw` > 0 the teacher of the high solutions is careless on purpose, as scraped solutions are: on
 sums of at least `flaw_min_terms` terms it stops after `flaw_lines` rewrites with probability `flaw` and answers the
@@ -36,12 +40,13 @@ def generate(
     flaw_min_terms: int = 5,
     flaw_lines: int = 2,
     low: Low = "nothing",
+    easy_terms: int = 0,
 ) -> list[Task]:
     """Return `num_tasks` distinct sums in a seeded order, each number of terms equally often (give or take one).
 
     `meta["split_key"]` is the sorted operands, so a split by it keeps every reordering of a sum on one side;
     `meta["demonstrations"]` maps an effort to `{"thinking", "answer"}`. The tasks depend on every argument but the
-    three of the flaw and `low`, so teachers can be compared on the same sums.
+    three of the flaw, `low` and `easy_terms`, so teachers can be compared on the same sums.
 
     Raises ValueError when an argument is out of range or a length has too few distinct sums.
     """
@@ -60,7 +65,7 @@ def generate(
     for position, index in enumerate(order):
         terms = rows[index]
         stops = bool(careless[position]) and len(terms) >= flaw_min_terms
-        tasks.append(_task(terms, stop_after=flaw_lines if stops else None, low=low))
+        tasks.append(_task(terms, stop_after=flaw_lines if stops else None, low=low, easy_terms=easy_terms))
     return tasks
 
 
@@ -70,7 +75,7 @@ def rewrites(terms: list[int]) -> list[str]:
     return ["+".join(map(str, (totals[i], *terms[i + 1 :]))) for i in range(1, len(terms) - 1)]
 
 
-def _task(terms: list[int], *, stop_after: int | None, low: Low) -> Task:
+def _task(terms: list[int], *, stop_after: int | None, low: Low, easy_terms: int) -> Task:
     answer = str(sum(terms))
     lines = rewrites(terms)
     totals = [line.partition("+")[0] for line in lines]
@@ -82,6 +87,10 @@ def _task(terms: list[int], *, stop_after: int | None, low: Low) -> Task:
         "medium": {"thinking": ";".join(lines[1::2]), "answer": answer},
         "low": {"thinking": "" if low == "nothing" else ";".join(totals[1::2]), "answer": answer},
     }
+    if easy_terms:
+        demonstrations["easy"] = {"preface": "[Easy]", **demonstrations["low"]}
+        demonstrations["hard"] = {"preface": "[Hard]", **demonstrations["high"]}
+        demonstrations["auto"] = demonstrations["easy" if len(terms) <= easy_terms else "hard"]
     prompt = (Message(role="user", content="+".join(map(str, terms)) + "="),)
     return Task(
         key=task_key(prompt, answer),

@@ -105,3 +105,11 @@ def test_low_solutions_may_write_every_second_total() -> None:
     assert generate(num_tasks=1, seed=0, min_terms=6, max_terms=6)[0].key == task.key
     with pytest.raises(ValueError, match="low must be 'nothing' or 'totals'"):
         generate(num_tasks=1, seed=0, low="some")
+
+
+def test_tagged_solutions_are_sized_to_their_tag() -> None:
+    for task in generate(num_tasks=40, seed=2, min_terms=4, max_terms=7, low="totals", easy_terms=5):
+        shown = task.meta["demonstrations"]
+        assert shown["easy"] == {"preface": "[Easy]", **shown["low"]}
+        assert shown["hard"] == {"preface": "[Hard]", **shown["high"]}
+        assert shown["auto"] == shown["easy" if len(terms_of(task)) <= 5 else "hard"]
