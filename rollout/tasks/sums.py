@@ -6,9 +6,9 @@ A task reads `3+5+5+7+4+9=` and its answer is `33`. The worked solutions rewrite
     medium  every second rewrite  13+7+4+9;24+9
     low     nothing, or with low = "totals" the first number of every second rewrite: 13;24
 
-With `easy_terms` > 0 there are solutions that begin with a difficulty tag, for efforts of these names: `auto` is the low
-solution under [Easy] for sums of at most so many terms and the high one under [Hard] for the others, `easy` and `hard`
-are the two for every sum, whatever its size.
+With `easy_terms` > 0 there are solutions that begin with a difficulty tag, for efforts of these names: `auto` is the
+low solution under [Easy] for sums of at most so many terms and the high one under [Hard] for the others, `easy` and
+`hard` are the two for every sum, whatever its size.
 
 A sum of n terms has n - 2 rewrites, of n - 1, n - 2, ..., 2 terms; every rewrite equals the sum, which makes each
 step checkable. With `flaw` > 0 the teacher of the high solutions is careless on purpose, as scraped solutions are: on
