@@ -118,6 +118,7 @@ class _Sampled:
     tasks: tuple[Task, ...]
     left_out: Mapping[str, str]
     identity: Mapping[str, Any]
+    usage: Mapping[str, float]
 
 
 def run(options: EvalOptions, console: Console) -> Evaluation:
@@ -191,7 +192,7 @@ def _measure(question: _Question, sample: Callable[[Judge], _Sampled], console: 
     }
     evaluation = _evaluate(question, sampled.attempts, sampled.tasks, question.modes)
     _write(question.out, header, evaluation, sampled.tasks)
-    _remember_usage(question.out, time.monotonic() - started)
+    _remember_usage(question.out, {"seconds": round(time.monotonic() - started, 3), **sampled.usage})
     _tell(evaluation, question.out, console)
     return evaluation
 
@@ -205,14 +206,14 @@ def _of_model(question: _Question, model: LocalModel, judge: Judge, console: Con
     with AttemptStore(question.out) as store:
         tasks, left_out = asyncio.run(_judgeable(question.tasks, judge, console))
         plan = _plan(question, tasks, identity)
-        attempts = finished(plan, identity, store)
+        attempts, usage = finished(plan, identity, store), {"sampling_s": 0.0, "samples": 0.0}
         if attempts is None:
             logs = question.out / "logs"
             console.print("starting engines ...", markup=False, highlight=False)
             with cluster.session(question.settings.cluster, log_dir=logs):
                 opened = engines(model, question.settings, identity, logs=logs)
-                attempts = asyncio.run(_sample(plan, opened, judge, store, console))
-    return _Sampled(attempts=attempts, tasks=tasks, left_out=left_out, identity=identity)
+                attempts, usage = asyncio.run(_sample(plan, opened, judge, store, console))
+    return _Sampled(attempts=attempts, tasks=tasks, left_out=left_out, identity=identity, usage=usage)
 
 
 def _of_server(question: _Question, judge: Judge, console: Console) -> _Sampled:
@@ -230,8 +231,9 @@ def _of_server(question: _Question, judge: Judge, console: Console) -> _Sampled:
         tasks, left_out = await _judgeable(question.tasks, judge, console)
         async with server(endpoint, question.settings, num_places=options.server.num_requests) as policy:
             plan = _plan(question, tasks, policy.identity)
-            attempts = await _sample(plan, _given(policy), judge, store, console)
-        return _Sampled(attempts=attempts, tasks=tasks, left_out=left_out, identity=dict(policy.identity))
+            attempts, usage = await _sample(plan, _given(policy), judge, store, console)
+        identity = dict(policy.identity)
+        return _Sampled(attempts=attempts, tasks=tasks, left_out=left_out, identity=identity, usage=usage)
 
     with AttemptStore(question.out) as store:
         return asyncio.run(work(store))
@@ -267,10 +269,12 @@ def _plan(question: _Question, tasks: tuple[Task, ...], identity: Mapping[str, A
 
 async def _sample(
     plan: Plan, opened: AbstractAsyncContextManager[Policy], judge: Judge, store: AttemptStore, console: Console
-) -> list[Attempt]:
+) -> tuple[list[Attempt], dict[str, float]]:
+    """All attempts, and what the new ones took: judging included, the start of the policy not."""
     async with opened as policy:
         with SampleProgress(console, plan.total) as progress:
-            return await collect(plan, policy, judge, store, progress)
+            attempts = await collect(plan, policy, judge, store, progress)
+            return attempts, {"sampling_s": round(progress.seconds, 3), "samples": float(progress.num_new)}
 
 
 async def _judgeable(tasks: Sequence[Task], judge: Judge, console: Console) -> tuple[tuple[Task, ...], dict[str, str]]:
@@ -378,10 +382,10 @@ def _write(out: Path, header: Mapping[str, Any], evaluation: Evaluation, tasks: 
         aside.replace(out / name)
 
 
-def _remember_usage(out: Path, seconds: float) -> None:
+def _remember_usage(out: Path, session: Mapping[str, float]) -> None:
     path = out / "usage.json"
     sessions = json.loads(path.read_text(encoding="utf-8"))["sessions"] if path.is_file() else []
-    write_json(path, {"sessions": [*sessions, {"seconds": round(seconds, 3)}]})
+    write_json(path, {"sessions": [*sessions, session]})
 
 
 def _tell(evaluation: Evaluation, out: Path, console: Console) -> None:

@@ -59,9 +59,14 @@ class SampleProgress:
         return self._done - self._kept
 
     @property
+    def seconds(self) -> float:
+        """Since sampling began."""
+        return self._clock() - self._started
+
+    @property
     def seconds_left(self) -> float | None:
         """At the speed so far; None before there is one."""
-        seconds = self._clock() - self._started
+        seconds = self.seconds
         if not self.num_new or seconds <= 0:
             return None
         return (self._total - self._done) * seconds / self.num_new

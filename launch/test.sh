@@ -17,4 +17,7 @@ check "format" .venv/bin/ruff format --check .
 check "lint" .venv/bin/ruff check .
 check "floor plan" .venv/bin/lint-imports --no-cache
 check "types" .venv/bin/mypy
+if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
+  echo "[note] no chromium found: the tests that open the reports in a browser are skipped (Debian: apt-get install chromium)"
+fi
 check "tests" .venv/bin/pytest -m "not slow and not gpu" "$@"

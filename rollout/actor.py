@@ -19,6 +19,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rollout.config import FormatConfig, RolloutConfig
+from rollout.continuation import Continuation, Continued, continue_all
 from rollout.engine import EngineDeadError, EngineError, EngineTimeoutError, Request
 from rollout.generate import generate_group
 from rollout.render import Renderer
@@ -67,6 +68,12 @@ class RolloutActor:
         self._num_groups += 1
         self._num_sampled_tokens += sum(int(t.sampled.sum()) for t in group.trajectories)
         return group
+
+    async def write_on(self, continuation: Continuation) -> tuple[Continued, ...]:
+        """Continue responses; see `continue_all`."""
+        continued = await continue_all(continuation, self._engine, self._renderer)
+        self._num_sampled_tokens += sum(item.num_new_tokens for item in continued)
+        return continued
 
     async def begin_update(self, version: int) -> None:
         """Hold generation and prepare for the weights of `version`."""
@@ -173,6 +180,16 @@ class EnginePool:
             member.num_pending -= job.num_siblings
         assert isinstance(group, Group)
         return group
+
+    async def write_on(self, continuation: Continuation) -> tuple[Continued, ...]:
+        """Continue responses, in sibling order, on the engine with the fewest siblings pending."""
+        member = min(self._members, key=lambda m: m.num_pending)
+        member.num_pending += continuation.job.num_siblings
+        try:
+            continued = await self._call(member, "write_on", continuation)
+        finally:
+            member.num_pending -= continuation.job.num_siblings
+        return tuple(continued)
 
     async def begin_update(self, version: int) -> None:
         """Hold generation everywhere and prepare for the weights of `version`."""

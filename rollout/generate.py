@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,6 +34,19 @@ class ThinkingCapError(AssertionError):
     """A finished trajectory thinks longer than its budget allows: the enforcement is broken."""
 
 
+def request_seed(job: Job, sibling: int, position: int) -> int | None:
+    """Seed of the request that continues a sibling's response after `position` tokens; None if the job has none."""
+    seed = job.sampling.seed
+    if seed is None:
+        return None
+    return seed_of(f"{seed}/{job.task.key}/{sibling}/{position}")
+
+
+def seed_of(name: str) -> int:
+    """63 bits that depend on a name alone."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+
+
 async def generate_group(job: Job, engine: Engine, renderer: Renderer) -> Group:
     """Run every sibling of a job at the same time.
 
@@ -42,7 +55,7 @@ async def generate_group(job: Job, engine: Engine, renderer: Renderer) -> Group:
     """
     try:
         prompt = renderer.prompt_ids(job.task.prompt, job.budget.instruction)
-        put_in = _PutIn.of(job, renderer)
+        put_in = PutIn.of(job, renderer)
     except ValueError as error:
         failed = (_empty(job, s, (), Finish.ERROR, engine.version, str(error)) for s in range(job.num_siblings))
         return Group(job=job, trajectories=tuple(failed))
@@ -51,13 +64,13 @@ async def generate_group(job: Job, engine: Engine, renderer: Renderer) -> Group:
 
 
 async def _sibling(
-    job: Job, sibling: int, prompt: list[int], put_in: _PutIn, engine: Engine, renderer: Renderer
+    job: Job, sibling: int, prompt: list[int], put_in: PutIn, engine: Engine, renderer: Renderer
 ) -> Trajectory:
     limit = min(job.budget.max_prompt_tokens, engine.max_model_len - 1)
     if len(prompt) > limit:
         reason = f"the prompt has {len(prompt)} tokens, the limit is {limit}"
         return _empty(job, sibling, prompt, Finish.PROMPT_TOO_LONG, engine.version, reason)
-    attempt = _Attempt(job, sibling, prompt, put_in, renderer, room=engine.max_model_len - len(prompt))
+    attempt = Attempt(job, sibling, prompt, put_in, renderer, room=engine.max_model_len - len(prompt))
     try:
         finish = await attempt.run(engine)
     except RequestError as error:
@@ -96,14 +109,14 @@ def _empty(job: Job, sibling: int, prompt: Sequence[int], finish: Finish, versio
 
 
 @dataclass(frozen=True, slots=True)
-class _PutIn:
+class PutIn:
     """What a budget puts in, as tokens: at the beginning of the response, and at the thinking cap."""
 
     beginning: tuple[int, ...]
     close: tuple[int, ...]
 
     @classmethod
-    def of(cls, job: Job, renderer: Renderer) -> _PutIn:
+    def of(cls, job: Job, renderer: Renderer) -> PutIn:
         """Raises ValueError where the tokenizer cannot spell it."""
         budget, format = job.budget, renderer.format
         beginning = renderer.forced_ids(budget.prefix)
@@ -112,11 +125,11 @@ class _PutIn:
         return cls(beginning, renderer.forced_ids(budget.forced_close or format.close_text))
 
 
-class _Attempt:
+class Attempt:
     """One sibling: the response so far, and what to do next."""
 
     def __init__(
-        self, job: Job, sibling: int, prompt: list[int], put_in: _PutIn, renderer: Renderer, *, room: int
+        self, job: Job, sibling: int, prompt: list[int], put_in: PutIn, renderer: Renderer, *, room: int
     ) -> None:
         self._job = job
         self._sibling = sibling
@@ -126,21 +139,74 @@ class _Attempt:
         self._room = room  # longest response that the model has positions for
         self._cap = job.budget.max_thinking_tokens if renderer.format.has_thinking else None
         self._is_cut = False
+        self.seed: int | None = None  # of every request, in place of the job's own
         self._ids: list[int] = []
         self._sampled: list[bool] = []
         self._logprobs: list[float] = []
         self._versions: list[int] = []
         self._reading = read_response((), renderer)
 
+    @property
+    def num_sampled(self) -> int:
+        return sum(self._sampled)
+
+    def go_on_from(self, written: Trajectory) -> None:
+        """Take over the response of an earlier trajectory on the same prompt. Raises ValueError on another prompt."""
+        if written.token_ids[: written.prompt_len].tolist() != self._prompt:
+            raise ValueError(f"a trajectory of task {self._job.task.key} can only be continued after its own prompt")
+        start = written.prompt_len
+        self._ids = written.token_ids[start:].tolist()
+        self._sampled = written.sampled[start:].tolist()
+        self._logprobs = written.sampler_logprobs[start:].tolist()
+        size = sum(self._sampled)
+        self._versions = [written.policy.start] * (size - 1) + [written.policy.end] * min(size, 1)
+        self._reading = read_response(self._ids, self._renderer)
+        self._is_cut = self._was_forced_shut()
+
     async def run(self, engine: Engine) -> Finish:
         """Sample, apply the limits to what came, and go on until the response has ended."""
-        self._force(self._put_in.beginning[: self._room])
-        finish = self._settle()
+        finish = self._start()
         while finish is None:
-            completion = await engine.complete(self._request())
-            self._append(completion)
-            finish = Finish.ABORTED if completion.finish == "abort" else self._settle()
+            finish = await self._sample(engine, self._request())
         return finish
+
+    async def run_step(self, engine: Engine, stop: str, max_tokens: int | None) -> Finish | None:
+        """Sample to the end of a step of the thinking, which `stop` ends; None: there is more to come."""
+        finish, first = self._start(), len(self._ids)
+        while finish is None:
+            request = self._request()
+            if self._reading.closed is None:
+                left = request.max_tokens if max_tokens is None else max_tokens - (len(self._ids) - first)
+                request = replace(
+                    request, max_tokens=min(request.max_tokens, left), stop_texts=(*request.stop_texts, stop)
+                )
+            finish = await self._sample(engine, request)
+            if finish is None and self._reading.closed is None and self._has_step(first, stop, max_tokens):
+                return None
+        return finish
+
+    def _has_step(self, first: int, stop: str, max_tokens: int | None) -> bool:
+        """Whether the tokens from `first` on complete a step."""
+        if max_tokens is not None and len(self._ids) - first >= max_tokens:
+            return True
+        ends = self._reading.char_ends
+        start = int(ends[first - 1]) if first else 0
+        return stop in self._reading.text[max(0, start - len(stop) + 1) :]
+
+    def _start(self) -> Finish | None:
+        if not self._ids:
+            self._force(self._put_in.beginning[: self._room])
+        return self._settle()
+
+    async def _sample(self, engine: Engine, request: Request) -> Finish | None:
+        completion = await engine.complete(request)
+        self._append(completion)
+        return Finish.ABORTED if completion.finish == "abort" else self._settle()
+
+    def _was_forced_shut(self) -> bool:
+        """Whether the closing mark was put in at the cap: not sampled, and no part of the beginning."""
+        closed = self._reading.closed
+        return closed is not None and len(self._put_in.beginning) < closed.after and not self._sampled[closed.after - 1]
 
     def trajectory(self, finish: Finish, version: int) -> Trajectory:
         """`version` stands in for the policy where nothing was sampled."""
@@ -190,7 +256,7 @@ class _Attempt:
             if cap > 0:
                 return True
             forced = [*self._renderer.opening.ids, *forced]
-        elif self._num_thinking < cap or (self._num_thinking == cap and reading.closed is not None):
+        elif self._num_thinking < cap:
             return True
         else:
             self._truncate(reading.opened.after + reading.num_thinking - self._num_thinking + cap)
@@ -244,11 +310,9 @@ class _Attempt:
 
     def _seed(self) -> int | None:
         """A seed of its own for each request of each sibling, the same in every run."""
-        seed = self._job.sampling.seed
-        if seed is None:
-            return None
-        name = f"{seed}/{self._job.task.key}/{self._sibling}/{len(self._ids)}"
-        return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
+        if self.seed is not None:
+            return seed_of(f"{self.seed}/{len(self._ids)}")
+        return request_seed(self._job, self._sibling, len(self._ids))
 
     @property
     def _num_before(self) -> int:

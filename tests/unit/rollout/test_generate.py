@@ -129,6 +129,16 @@ def test_requests_draw_from_the_defined_process(
 # ---------------------------------------------------------------------------------------- cases by hand
 
 
+def test_a_close_drawn_exactly_at_the_cap_is_forced_all_the_same(make_renderer: MakeRenderer) -> None:
+    """The second request, for the answer's limit, runs past the cap; what it drew there must not count."""
+    renderer = make_renderer()
+    job = make_job(cap=1, answer=6)
+    (got,) = run(job, ScriptedEngine(saying(renderer, "ab<think>c</think>d")), renderer)
+    close = renderer.closing.ids[0]
+    place = got.token_ids.tolist().index(close)
+    assert not got.sampled[place] and got.finish is Finish.THINKING_CUT and got.thinking_text == "c"
+
+
 def test_thinking_and_answer_are_found(make_renderer: MakeRenderer) -> None:
     renderer = make_renderer()
     (got,) = run(make_job(cap=20, answer=5), ScriptedEngine(saying(renderer, "<think>1+1</think>2")), renderer)
@@ -265,8 +275,8 @@ def test_seeds_differ_between_siblings_and_repeat_between_runs(make_renderer: Ma
 
 def test_thinking_beyond_the_cap_is_our_bug(make_renderer: MakeRenderer, monkeypatch: pytest.MonkeyPatch) -> None:
     renderer = make_renderer(prefill_thinking=True)
-    monkeypatch.setattr(generate._Attempt, "_enforce_cap", lambda self: True)
-    monkeypatch.setattr(generate._Attempt, "_request", lambda self: _long_request(self, renderer))
+    monkeypatch.setattr(generate.Attempt, "_enforce_cap", lambda self: True)
+    monkeypatch.setattr(generate.Attempt, "_request", lambda self: _long_request(self, renderer))
     engine = ScriptedEngine(saying(renderer, "abcdefg</think>h", prompt="1+1=<think>"))
     with pytest.raises(ThinkingCapError, match="has 7 thinking tokens, effort 'high' allows 2"):
         run(make_job(cap=2, answer=3), engine, renderer)
