@@ -87,7 +87,7 @@ async def learn(run: Run) -> None:
 
 async def train_step(run: Run, packed: Packed) -> None:
     """One batch, from update to record. A step whose groups were all dropped updates nothing and counts as drought."""
-    batch, result = packed.batch(run.version), None
+    batch, result, num_published = packed.batch(run.version), None, len(run.published)
     metrics = [*batch_metrics(batch, run.lags(batch)), *reference_metrics(batch)]
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_batch(batch, run.clock)
@@ -97,7 +97,7 @@ async def train_step(run: Run, packed: Packed) -> None:
         metrics += [*result.metrics, *published]
     await follow(run, packed.step)
     run.buffer.release(packed.num_slots)
-    run.retire(packed.groups)
+    run.retire(packed.groups, num_published=num_published)
     await run.recorder.write(packed.step, packed.groups)
     run.step, run.is_whole = packed.step, True
     if run.diagnostics is not None:

@@ -142,12 +142,16 @@ class Run:
             )
         return lags
 
-    def retire(self, groups: Sequence[Settled]) -> None:
-        """The fate of these groups is final: tell the policies, in the order of training."""
+    def retire(self, groups: Sequence[Settled], *, num_published: int) -> None:
+        """The fate of these groups is final: tell the policies, in the order of training.
+
+        `num_published` is how many versions were live when their batch was trained.
+        """
         for settled in groups:
             reason = settled.fate.reason if settled.fate.name == "dropped" else None
-            self.jobs.retire(settled.scored.group.job.group_id)
-            self.jobs.sampler.observe(settled.scored)
+            sampled_by = max(t.policy.start for t in settled.scored.group.trajectories)  # one that failed may say 0
+            lag = num_published - bisect_right(self.published, sampled_by, hi=num_published)
+            self.jobs.retire(settled.scored, lag=lag)
             self.gate.observe(settled.scored, reason)
             self.drought.observe(reason)
             self.reporter.group(settled.scored, settled.fate)
