@@ -42,6 +42,7 @@ class Mode:
             "name": self.name,
             "kind": self.kind,
             "instruction": self.budget.instruction,
+            "prefix": self.budget.prefix,
             "promised_thinking_tokens": self.promised,
             "max_thinking_tokens": self.budget.max_thinking_tokens,
             "max_answer_tokens": self.budget.max_answer_tokens,
@@ -54,11 +55,13 @@ def parse_modes(
     *,
     numeric_instruction: str | None = None,
     is_enforced: bool = True,
+    can_begin: bool = True,
 ) -> list[Mode]:
     """Modes of a comma-separated list, in its order. Raises ValueError for a name that is none, or comes twice.
 
     `numeric_instruction` None takes that of the recipe's effort with numbers, or a plain sentence where there is none.
-    `is_enforced` false leaves the caps of numeric budgets to the model: they are asked for and counted, not kept.
+    `is_enforced` false leaves the caps of numeric budgets to the model: they are asked for and counted, not kept. Where
+    `can_begin` is false, as with a server, modes that put text into the response are refused.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
@@ -68,7 +71,13 @@ def parse_modes(
     if numeric_instruction is None:
         trained = (e.instruction for e in config.efforts.values() if e.numbers is not None)
         numeric_instruction = next(trained, NUMERIC_INSTRUCTION)
-    return [_mode(name, config, numeric_instruction, is_enforced) for name in names]
+    modes = [_mode(name, config, numeric_instruction, is_enforced) for name in names]
+    if not can_begin and (begun := [mode.name for mode in modes if mode.budget.prefix]):
+        raise ValueError(
+            f"a server cannot be made to begin a response, as modes {', '.join(begun)} ask; leave them out, or "
+            "evaluate the model itself"
+        )
+    return modes
 
 
 def base_of(modes: Sequence[Mode], name: str | None) -> str:

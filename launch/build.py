@@ -65,7 +65,8 @@ def load_task_splits(config: RunConfig) -> TaskSplits:
     for source in (config.tasks.train, config.tasks.held_out.source):
         if isinstance(source, ProceduralSource) and source.name not in generators:
             generators[source.name] = plugins.load("ponder.tasks", source.name)
-    return load_tasks(config.tasks, seed=config.run.seed, procedural=generators)
+    seed = config.run.seed if config.tasks.seed is None else config.tasks.seed
+    return load_tasks(config.tasks, seed=seed, procedural=generators)
 
 
 def without_tasks(tasks: TaskSplits, keys: Collection[str]) -> TaskSplits:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from launch import eval_cli, plan_cli, rewards_cli
+from launch import coldstart_cli, eval_cli, plan_cli, rewards_cli
 from launch.terminal import console
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(coldstart_cli.app)
 app.add_typer(eval_cli.app)
 app.add_typer(rewards_cli.app)
 app.command()(plan_cli.plan)

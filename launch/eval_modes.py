@@ -145,6 +145,7 @@ def _question(options: EvalOptions, settings: EvalSettings) -> _Question:
         settings.budgets,
         numeric_instruction=options.numeric_instruction,
         is_enforced=options.is_enforced,
+        can_begin=options.policy is None or not is_endpoint(options.policy),
     )
     base_of(modes, options.base)
     tasks = find_tasks(options.tasks, settings, changes=options.table, limit=options.limit)

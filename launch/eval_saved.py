@@ -114,6 +114,7 @@ def mode_from_json(value: Mapping[str, Any], max_prompt_tokens: int) -> Mode:
         max_answer_tokens=value["max_answer_tokens"],
         instruction=value["instruction"],
         opens_thinking=value["kind"] == "on",
+        prefix=value.get("prefix", ""),
     )
     return Mode(name=value["name"], kind=value["kind"], budget=budget, promised=value["promised_thinking_tokens"])
 

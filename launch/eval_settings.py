@@ -60,7 +60,7 @@ class EvalSettings(BaseModel):
     @classmethod
     def of(cls, config: RunConfig) -> EvalSettings:
         shared = {name: getattr(config, name) for name in cls.model_fields if name != "seed"}
-        return cls(**shared, seed=config.run.seed)
+        return cls(**shared, seed=config.run.seed if config.tasks.seed is None else config.tasks.seed)
 
 
 def run_of(path: Path) -> Path | None:

@@ -37,7 +37,8 @@ def find_tasks(name: str, settings: EvalSettings, *, changes: Mapping[str, Any],
             raise ValueError(
                 f"--tasks must be a file (.jsonl, .json, .parquet, .csv), held_out, train or a recipe: {error}"
             ) from error
-        tasks = _splits(config.tasks, "held_out", seed=config.run.seed)
+        seed = config.run.seed if config.tasks.seed is None else config.tasks.seed
+        tasks = _splits(config.tasks, "held_out", seed=seed)
     distinct = tuple({task.key: task for task in tasks}.values())
     if not distinct:
         raise ValueError(f"{name} holds no task; modes are compared on at least one")

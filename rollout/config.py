@@ -243,3 +243,5 @@ class TasksConfig(_Settings):
     """Where training tasks come from."""
     held_out: HeldOut = HeldOut()
     """The tasks that are never trained on, disjoint from training by split key."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Seed of generated tasks and of the split; None takes run.seed. Runs that share a cold start share it."""

@@ -52,3 +52,21 @@ def test_a_task_without_a_solution_is_named() -> None:
         list(draw_demonstrations([], mix={"medium": 1}, num_draws=1, seed=0))
     with pytest.raises(ValueError, match="positive share"):
         list(draw_demonstrations(TASKS, mix={"high": 0}, num_draws=1, seed=0))
+
+
+def test_efforts_that_only_some_tasks_show_are_drawn_from_those() -> None:
+    tasks = [task(n, ("high", "low") if n % 5 == 0 else ("high",)) for n in range(50)]
+    drawn = list(draw_demonstrations(tasks, mix={"high": 1, "low": 1}, num_draws=200, seed=0))
+    low = [d.task.key for d in drawn if d.effort == "low"]
+    assert abs(len(low) / 200 - 0.5) < 0.12
+    assert all(int(key) % 5 == 0 for key in low)
+    assert all(len(set(low[i : i + 10])) == 10 for i in range(0, len(low) - 9, 10))  # each once before any again
+
+
+def test_what_is_written_before_the_thinking_comes_along() -> None:
+    shown = {"high": {"thinking": "t", "answer": "1", "preface": "[Easy]"}}
+    made = Task(
+        key="1", prompt=TASKS[0].prompt, answer="1", verifier="exact", source="fake", meta={"demonstrations": shown}
+    )
+    (drawn,) = draw_demonstrations([made], mix={"high": 1}, num_draws=1, seed=0)
+    assert drawn.preface == "[Easy]"

@@ -129,6 +129,10 @@ def test_tasks_without_a_usable_reference_are_left_out(tmp_path: Path) -> None:
         (["--policy", "http://127.0.0.1:9/v1"], "--tasks held_out needs a recipe that has tasks"),
         (["--policy", "http://127.0.0.1:9/v1", "--tasks", "gone"], "--tasks must be a file (.jsonl, .json"),
         (["--policy", "http://127.0.0.1:9/v1", "--recipe", "quickstart", "--modes", "best"], "unknown mode 'best'"),
+        (
+            ["--policy", "http://127.0.0.1:9/v1", "--recipe", "adactrl", "--modes", "auto,easy"],
+            "cannot be made to begin a response, as modes easy ask",
+        ),
         (["--policy", "http://127.0.0.1:9/v1", "--request", "low=3"], "must read MODE=JSON with an object"),
         (["--policy", "http://127.0.0.1:9/v1", "--request", "low"], "must read MODE=JSON, for example"),
         (["--policy", "http://127.0.0.1:9/v1", "--set", "rollout.bogus=1"], "rollout.bogus"),

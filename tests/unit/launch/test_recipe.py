@@ -88,3 +88,10 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("[run]\nname = \n")
     with pytest.raises(RecipeError, match=r"not valid TOML: .*line 2"):
         recipe.load(tmp_path / "broken.toml")
+
+
+def test_tasks_may_keep_their_seed_while_the_run_changes_its_own() -> None:
+    from launch.eval_settings import EvalSettings
+
+    assert EvalSettings.of(load("run.seed=3")).seed == 3
+    assert EvalSettings.of(load("run.seed=3", "tasks.seed=1")).seed == 1
