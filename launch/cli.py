@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from launch import coldstart_cli, eval_cli, plan_cli, rewards_cli
+from launch import coldstart_cli, eval_cli, plan_cli, preflight_cli, rewards_cli
 from launch.terminal import console
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -31,6 +31,7 @@ app.add_typer(coldstart_cli.app)
 app.add_typer(eval_cli.app)
 app.add_typer(rewards_cli.app)
 app.command()(plan_cli.plan)
+app.command()(preflight_cli.preflight)
 
 Recipe = Annotated[
     str, typer.Argument(help="A TOML recipe, or the name of one that ships with ponder: quickstart, smollm2.")

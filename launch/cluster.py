@@ -179,6 +179,7 @@ def _start(config: ClusterConfig, temporary: Path) -> None:
         }
     else:
         _require_token(config.address)
+        options = {"runtime_env": {"env_vars": dict(_WORKER_ENVIRONMENT)}}  # its nodes do not inherit ours
     os.environ.update(_DRIVER_ENVIRONMENT)
     import ray
 

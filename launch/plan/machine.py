@@ -51,7 +51,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    gpu, num_gpus, gpu_memory = _gpus()
+    gpu, num_gpus, gpu_memory = gpus()
     cores = len(psutil.Process().cpu_affinity())
     return Machine(
         cores=cores,
@@ -64,7 +64,7 @@ def this_machine() -> Machine:
     )
 
 
-def _gpus() -> tuple[str, int, float]:
+def gpus() -> tuple[str, int, float]:
     """Name, number and GiB of each of the GPUs; the smallest where they differ."""
     program = shutil.which("nvidia-smi")
     if program is None:

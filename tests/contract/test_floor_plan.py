@@ -26,6 +26,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "rl/learner/actor.py",
         "rl/learner/reference_actor.py",
         "launch/cluster.py",
+        "launch/preflight.py",
     ),
     "deepspeed": ("rl/learner/engine.py", "prm/train_engine.py"),
     "trl": ("rl/coldstart.py",),
