@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from budgets.effort import EffortSchedule, token_budgets
 from launch import plugins
-from launch.config import RunConfig
+from launch.batch_policies import build_policies, reweighed, stream_estimators
+from launch.config import PluginSection, RunConfig
 from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
-from launch.plugin_section import PluginSection
 from launch.rundir import RunDirectory
 from prm.config import ExactPrmConfig
 from prm.models.config import DiscriminativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
@@ -32,11 +32,12 @@ from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
 from rl.learner.reference_actor import ReferenceClient, start_reference
 from rl.losses.config import PluginLoss
-from rl.ports import Credit, Generator, Judge, Shaper, TaskSampler
+from rl.ports import Credit, Generator, Judge, Shaper
 from rl.record import Recorder
 from rl.reporter import Reporter
 from rl.run import Run
 from rl.sampling.gate import SignalGate
+from rl.sampling.uniform import UniformSampler
 from rl.sync import PublishAndProve
 from rl.waits import Waits
 from rollout.actor import EnginePool, start_engines
@@ -112,6 +113,7 @@ def start_weights(
         seed=config.run.seed,
         total_steps=config.loop.num_steps,
         load_loss=plugin_loss(config),
+        streams=stream_estimators(config),
     )
     if config.reference is None:
         return learner, None
@@ -211,7 +213,7 @@ def build_run(
     waits = Waits(config.loop.wait_deadline_s)
     meter = Meter(services.engines, services.judge, config.budgets.ceilings, path=directory.ledger)
     jobs = JobSource(
-        build_sampler(config, tasks.train),
+        UniformSampler(tasks.train, seed=seed),
         EffortSchedule(config.budgets, seed=seed),
         tasks=tasks.train,
         num_siblings=config.rollout.group_size,
@@ -221,6 +223,7 @@ def build_run(
         seed=seed,
     )
     sources = (services.judge.metrics, services.scorer.metrics, meter.metrics)
+    policies = build_policies(config, directory, services.learner, reporter)
     return Run(
         loop=config.loop,
         sampling=config.sampling,
@@ -231,7 +234,7 @@ def build_run(
         step_scorer=services.scorer,
         shapers=_shapers(config),
         gate=SignalGate(config.sampling),
-        credit=build_credit(config),
+        credit=reweighed(build_credit(config), policies),
         learner=services.learner,
         sync=PublishAndProve(services.learner, services.engines, probes, config.learner.probe_tolerance),
         recorder=Recorder(directory.groups),
@@ -243,6 +246,7 @@ def build_run(
         reference=services.reference,
         kl_in_reward=config.loss.reward_kl_coefficient,
         diagnostics=Diagnostics(config.diagnostics, services.learner, geometry_prompts, waits=waits),
+        policies=policies,
     )
 
 
@@ -256,11 +260,3 @@ def build_credit(config: RunConfig) -> Credit:
     name, settings = _choice(config.credit)
     credit: Credit = plugins.load("ponder.credit", name)(settings)
     return credit
-
-
-def build_sampler(config: RunConfig, tasks: Sequence[Task]) -> TaskSampler:
-    """The sampler that the recipe names: built-in or plugin."""
-    name, settings = _choice(config.sampling.sampler)
-    make = plugins.load("ponder.samplers", name)
-    sampler: TaskSampler = make(settings, tasks, batch_size=config.loop.groups_per_step, seed=config.run.seed)
-    return sampler

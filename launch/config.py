@@ -6,23 +6,22 @@ alone lives in that section. The rules below each say what is wrong, the values,
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from budgets.config import PLACE, BudgetsConfig
-from launch import diagnostics_rules, effort_rules
-from launch.plugin_section import PluginSection
-from launch.sampling_section import SamplingSection
+from launch import diagnostics_rules, effort_rules, mix_rules
 from prm.config import ExactPrmConfig, NoPrmConfig
 from prm.models.config import LearnedPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
-from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig
+from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig, SamplingConfig
 from rl.credit.config import CreditConfig, GdpoCredit, GrpoCredit
 from rl.diagnostics.config import DiagnosticsConfig
 from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
 from rl.losses.config import LossConfig, PpoClip
+from rl.mix_config import MixConfig
 from rollout.config import FormatConfig, RolloutConfig, TasksConfig
 
 # Head sizes that vLLM's CPU attention is compiled for; its GPU kernels take all of them as well.
@@ -56,6 +55,21 @@ class PathModel(BaseModel):
 
     path: Annotated[str, Field(min_length=1)]
     """The directory: configuration, weights and tokenizer. Nothing is downloaded."""
+
+
+class PluginSection(BaseModel):
+    """A part of one's own in the place of a built-in one."""
+
+    model_config = _SETTINGS
+
+    type: Literal["plugin"]
+    """Selects a plugin."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Registered name, dotted path (package.module:attribute) or file (path/to/file.py:attribute)."""
+
+    params: dict[str, Any] = {}
+    """Settings that the plugin is called with."""
 
 
 CreditSection = Annotated[CreditConfig | PluginSection, Field(discriminator="type")]
@@ -122,11 +136,14 @@ class RunConfig(BaseModel):
     learner: LearnerConfig = LearnerConfig()
     """Optimizer, precision and processes of the learner."""
 
-    sampling: SamplingSection = SamplingSection()
-    """Which task comes next, and which groups may train."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Which groups may train."""
 
     buffer: BufferConfig = BufferConfig()
     """How far generation may run ahead of training."""
+
+    mix: MixConfig = MixConfig()
+    """What a step trains on besides its fresh samples."""
 
     loop: LoopConfig
     """Length and rhythm of training."""
@@ -157,6 +174,7 @@ class RunConfig(BaseModel):
         _loss_takes_the_credit(self)
         _enough_is_held_out(self)
         _samples_fit_a_micro_batch(self)
+        mix_rules.check(self.mix, self.learner, self.loss)
         diagnostics_rules.check(self.diagnostics, self.tasks.held_out.num_tasks, self.learner)
         if isinstance(self.model, ScratchModel):
             _scratch_model_serves(self, self.model)

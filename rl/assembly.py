@@ -126,6 +126,7 @@ def _samples(
             sampler_logprobs=trajectory.sampler_logprobs,
             policy=trajectory.policy,
             reference_logprobs=known,
+            source=scored.group.job.task.source,
         )
         for trajectory, values, known in zip(scored.group.trajectories, advantages, logprobs, strict=True)
         if values is not None and trajectory.sampled.any()

@@ -6,9 +6,24 @@ the token it describes. The one shift by a position happens in `rl/packing.py`, 
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rollout.schema import BoolArray, Float32Array, Int32Array, Metric, PolicySpan
+
+
+class Stream(enum.IntEnum):
+    """Where a sample comes from, which decides the estimator it is trained with.
+
+    FRESH: drawn for this batch, trained with the recipe's loss. REPLAY: drawn for an earlier one. DEMONSTRATION and
+    TEXT: not drawn by the policy at all; their loss tokens have no sampler, and their advantage is a coefficient.
+    """
+
+    FRESH = 0
+    REPLAY = 1
+    DEMONSTRATION = 2
+    TEXT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,11 +34,13 @@ class TrainingSample:
     sibling: int
     effort: str
     token_ids: Int32Array  # [L]
-    loss_mask: BoolArray  # [L] True where the token was sampled by the policy
+    loss_mask: BoolArray  # [L] True where the token was sampled by the policy, or is to be learned from a teacher
     advantages: Float32Array  # [L] zero where loss_mask is False
     sampler_logprobs: Float32Array  # [L]
     policy: PolicySpan
     reference_logprobs: Float32Array | None = None  # [L] of the frozen reference model, after temperature
+    source: str = ""  # of the task: the domain
+    stream: Stream = Stream.FRESH
 
     def __post_init__(self) -> None:
         arrays = (self.token_ids, self.loss_mask, self.advantages, self.sampler_logprobs, self.reference_logprobs)
@@ -44,21 +61,31 @@ class TrainingBatch:
     version: int
     samples: tuple[TrainingSample, ...]
     num_groups: int
+    label: str = ""  # names a batch that is trained beside the step's own; its metrics are prefixed with it
 
     @property
     def num_loss_tokens(self) -> int:
         return sum(int(s.loss_mask.sum()) for s in self.samples)
 
     @property
+    def fresh(self) -> tuple[TrainingSample, ...]:
+        """The samples that were drawn for this batch, to which the staleness bound applies."""
+        return tuple(s for s in self.samples if s.stream is Stream.FRESH)
+
+    @property
     def max_staleness(self) -> int:
         """Largest number of optimizer steps between the weights a token was drawn from and the weights now."""
-        return max((self.version - s.policy.start for s in self.samples), default=0)
+        return max((self.version - s.policy.start for s in self.fresh), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What a training step reports. `version` counts optimizer steps since initialization."""
+    """What a training step reports. `version` counts optimizer steps since initialization.
+
+    `drift` is the mean |log (anchor / sampler)| over the loss tokens of each replayed sample, by "group/sibling".
+    """
 
     version: int
     seconds: float
     metrics: tuple[Metric, ...] = field(default_factory=tuple)
+    drift: Mapping[str, float] = field(default_factory=dict)

@@ -7,7 +7,8 @@
     feed    waits for a free slot, takes the next job, starts a roll
     roll    job -> group -> verdicts and step scores -> admitted or dropped
     pack    waits for the slots of a step in order of admission, gives credit, makes a batch
-    learn   batch -> new weights -> live on every engine -> slots freed -> fates recorded; evaluates and saves when due
+    learn   batch -> new weights -> live on every engine -> slots freed -> fates recorded; evaluates and saves when due;
+            what else a step trains on (replay, demonstrations) joins here, see `rl/plan.py`
 
 A slot is held from admission until the weights trained on it are live, so nothing trained on is more than `max_lag`
 batches old (proof in `rl/buffer.py`) and `max_lag = 0` is the synchronous algorithm. A loop that dies takes the run
@@ -19,16 +20,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from rl.assembly import Packed, assemble
 from rl.batch import StepResult, TrainingBatch
 from rl.buffer import Slot
 from rl.ending import orderly_end, uninterrupted
+from rl.plan import make_plan
 from rl.reference import follow, reference_metrics, score_slots
 from rl.resume import save_or_warn
 from rl.run import Run
 from rl.scoring import scored_group
-from rl.step_metrics import batch_metrics, group_metrics, time_metrics
+from rl.step_metrics import batch_metrics, group_metrics, labelled, time_metrics
 from rollout.schema import Job, Metric
 
 
@@ -86,40 +89,52 @@ async def learn(run: Run) -> None:
 
 
 async def train_step(run: Run, packed: Packed) -> None:
-    """One batch, from update to record. A step whose groups were all dropped updates nothing and counts as drought."""
-    batch, result, num_published = packed.batch(run.version), None, len(run.published)
+    """One step, from update to record. Without a sample to train on it updates nothing and counts as drought."""
+    batch = packed.batch(run.version)
+    results: list[StepResult] = []
     metrics = [*batch_metrics(batch, run.lags(batch)), *reference_metrics(batch)]
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_batch(batch, run.clock)
     run.is_whole = False
-    if batch.samples:
-        result, published = await update(run, batch)
-        metrics += [*result.metrics, *published]
+    plan = await make_plan(run.policies, packed.groups, batch)
+    if plan.batches:
+        results, more = await update(run, plan.batches)
+        metrics += more
+    for policy in run.policies:
+        await policy.observe(plan, results)
     await follow(run, packed.step)
     run.buffer.release(packed.num_slots)
-    run.retire(packed.groups, num_published=num_published)
+    run.retire(packed.groups, plan.taught)
     await run.recorder.write(packed.step, packed.groups)
     run.step, run.is_whole = packed.step, True
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_weights(run.step, run.clock)
     metrics += [*group_metrics(packed.groups), *run.jobs.sampler.metrics(), *run.gate.metrics(), *run.buffer.metrics()]
-    metrics += time_metrics(run.clock.lap(), batch.num_loss_tokens)
+    metrics += [metric for policy in run.policies for metric in policy.metrics()]
+    metrics += time_metrics(run.clock.lap(), sum(b.num_loss_tokens for b in plan.batches))
     run.metrics.write(packed.step, metrics)
-    run.reporter.step(packed.step, batch, result, metrics)
+    run.reporter.step(packed.step, batch, results[0] if results else None, metrics)
 
 
-async def update(run: Run, batch: TrainingBatch) -> tuple[StepResult, list[Metric]]:
-    """Train on the batch and put the new weights live on every engine."""
-    with run.clock.phase("learn"):
-        result = await run.waits.outside("learn", f"the learner at step {batch.step}", run.learner.step(batch))
-    if result.version <= batch.version:
-        raise RuntimeError(f"a training step must raise the version above {batch.version}, got {result.version}")
+async def update(run: Run, batches: Sequence[TrainingBatch]) -> tuple[list[StepResult], list[Metric]]:
+    """Train on the batches of a step, one after the other, and put the new weights live on every engine."""
+    results: list[StepResult] = []
+    metrics: list[Metric] = []
+    version = run.version
+    for batch in batches:
+        with run.clock.phase("learn"):
+            result = await run.waits.outside("learn", f"the learner at step {batch.step}", run.learner.step(batch))
+        if result.version <= version:
+            raise RuntimeError(f"a training step must raise the version above {version}, got {result.version}")
+        version = result.version
+        results.append(result)
+        metrics += labelled(batch, result.metrics)
     with run.clock.phase("publish"):
-        target = f"the engines to serve version {result.version}"
-        metrics = await run.waits.outside("learn", target, run.sync.publish(result.version))
-    run.version = result.version
-    run.published.append(result.version)
-    return result, metrics
+        target = f"the engines to serve version {version}"
+        metrics += await run.waits.outside("learn", target, run.sync.publish(version))
+    run.version = version
+    run.published.append(version)
+    return results, metrics
 
 
 async def start(run: Run) -> None:

@@ -34,11 +34,12 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rl.batch import TrainingSample
+from rl.batch import Stream, TrainingSample
 from rl.losses.aggregation import normalize
 from rl.losses.config import Aggregation
 from rollout.schema import BoolArray, Float32Array, Int32Array
 
+Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 Row = list[int]  # indices of the samples of one row
@@ -62,6 +63,7 @@ class MicroBatch:
     sampler_logprobs: Float32Array  # [R, T]
     weights: Float32Array  # [R, T] weight of the token's sample, zero where loss_mask is False
     reference_logprobs: Float32Array | None = None  # [R, T] where a reference model scored the samples
+    streams: Int8Array | None = None  # [R, T] `rl.batch.Stream` of the token's sample; None where all are fresh
 
     @property
     def num_positions(self) -> int:
@@ -124,7 +126,7 @@ def pack(
     width = row_tokens if row_tokens is not None else min(max(longest, MIN_PACKED_ROW), micro_batch_tokens)
     steps = []
     for members in _deal(order, min(num_optimizer_steps, len(order))):
-        weights, normalizer = normalize(aggregation, flat.num_loss_tokens[members])
+        weights, normalizer = weigh(aggregation, flat.num_loss_tokens[members], flat.streams[members])
         per_sample = np.zeros(len(samples), dtype=np.float32)
         per_sample[members] = weights
         ranks = []
@@ -137,6 +139,23 @@ def pack(
         num_loss_tokens = int(flat.num_loss_tokens[members].sum())
         steps.append(PackedStep(ranks=laid_out, normalizer=normalizer, num_loss_tokens=num_loss_tokens))
     return PackedBatch(steps=tuple(steps), names=flat.names)
+
+
+def weigh(aggregation: Aggregation, num_loss_tokens: Int64Array, streams: Int8Array) -> tuple[Float32Array, float]:
+    """Weights [N] of the samples of one optimizer step, and their one normalizer.
+
+    Fresh and replayed samples share the average of the recipe. Each stream of a teacher is a mean over its own tokens,
+    whatever the others hold, so that its coefficient means the same in every step: the normalizer is divided out again.
+    """
+    weights = np.zeros(streams.size, dtype=np.float32)
+    taught = streams > Stream.REPLAY
+    normalizer = 1.0
+    if not taught.all():
+        weights[~taught], normalizer = normalize(aggregation, num_loss_tokens[~taught])
+    for stream in np.unique(streams[taught]):
+        mine = streams == stream
+        weights[mine] = normalizer / float(num_loss_tokens[mine].sum())
+    return weights, normalizer
 
 
 def _longest_first(samples: Sequence[TrainingSample], flat: _Flat) -> list[int]:
@@ -227,6 +246,7 @@ class _Flat:
             self.advantages = np.concatenate([s.advantages for s in samples])
             self.sampler_logprobs = np.concatenate([s.sampler_logprobs for s in samples])
         self.reference_logprobs = _reference(samples, self.names)
+        self.streams: Int8Array = np.asarray([s.stream for s in samples], dtype=np.int8)
 
     def lay_out(self, rows: Rows, sample_weights: Float32Array) -> MicroBatch:
         """Fill the arrays of one micro-batch; no rows make a micro-batch of one padding position."""
@@ -258,21 +278,28 @@ class _Flat:
             reference_logprobs=None
             if self.reference_logprobs is None
             else _fill(shape, 0, to, self.reference_logprobs[target]),
+            streams=_fill(shape, 0, to, self.streams[segment]) if self.streams.any() else None,
         )
 
 
 def _reference(samples: Sequence[TrainingSample], names: tuple[str, ...]) -> Float32Array | None:
-    """All reference log-probabilities end to end: every sample has them, or none has."""
-    scored = [s.reference_logprobs for s in samples if s.reference_logprobs is not None]
+    """All reference log-probabilities end to end: every fresh sample has them, or none has. Others need none."""
+    scored = [s for s in samples if s.reference_logprobs is not None]
     if not scored:
         return None
-    if len(scored) < len(samples):
-        without = [n for n, s in zip(names, samples, strict=True) if s.reference_logprobs is None]
+    fresh = [(n, s) for n, s in zip(names, samples, strict=True) if s.stream is Stream.FRESH]
+    without = [n for n, s in fresh if s.reference_logprobs is None]
+    if without:
         raise ValueError(
             f"{len(scored)} samples have reference log-probabilities, {len(without)} have none, such as {without[0]}; "
             "the reference model must score all samples of a batch or none"
         )
-    return np.concatenate(scored)
+    return np.concatenate(
+        [
+            np.zeros(s.token_ids.size, np.float32) if s.reference_logprobs is None else s.reference_logprobs
+            for s in samples
+        ]
+    )
 
 
 def _fill(shape: tuple[int, int], empty: float, to: Int64Array, values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from pathlib import Path
 
-from rl import reference
+from rl import plan, reference
 from rl.checkpoint import Checkpoint, CheckpointError
 from rl.ports import State
 from rl.run import Drought, Run
+
+POLICIES = "policies"  # folder of a checkpoint
 
 
 def driver_state(run: Run) -> State:
@@ -20,6 +24,7 @@ def driver_state(run: Run) -> State:
         "gate": run.gate.state_dict(),
         "jobs": run.jobs.state_dict(),
         "reference": reference.state_of(run),
+        "policies": plan.states(run.policies),
     }
 
 
@@ -29,6 +34,7 @@ async def save(run: Run) -> None:
     async def save_learner(path: str) -> None:
         await run.waits.outside("learn", "the learner to save itself", run.learner.save(path))
         await reference.save(run, path)
+        await asyncio.to_thread(plan.save, run.policies, Path(path).parent / POLICIES)
 
     await run.checkpointer.save(run.step, save_learner=save_learner, state=driver_state(run))
     run.saved_step = run.step
@@ -52,6 +58,7 @@ async def resume(run: Run) -> Checkpoint | None:
     run.recorder.set_aside(after_step=step)
     run.metrics.set_aside(after_step=step)
     if checkpoint is None:
+        plan.restore(run.policies, {}, None)
         return None
     state = checkpoint.state
     run.jobs.load_state_dict(state["jobs"])
@@ -59,6 +66,7 @@ async def resume(run: Run) -> Checkpoint | None:
     run.drought = Drought(state["drought"]["length"], Counter(state["drought"]["reasons"]))
     run.step, run.version, run.saved_step = state["step"], state["version"], state["step"]
     run.evaluated_step = state["evaluated_step"]
+    plan.restore(run.policies, state.get("policies", {}), checkpoint.path / POLICIES)
     await run.waits.outside(
         "resume", "the learner to load its checkpoint", run.learner.load(str(checkpoint.learner_path))
     )

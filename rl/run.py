@@ -19,6 +19,7 @@ from rl.evaluate import Evaluator
 from rl.jobs import JobSource
 from rl.metrics import MetricsWriter
 from rl.phases import PhaseClock
+from rl.plan import BatchPolicy
 from rl.ports import Credit, Gate, Generator, Judge, Learner, Reference, Shaper, StepScorer, WeightSync
 from rl.record import Recorder, Settled
 from rl.reporter import Reporter
@@ -100,6 +101,7 @@ class Run:
     reference: Reference | None = None
     kl_in_reward: float = 0.0  # coefficient of the KL penalty that is paid as a reward
     diagnostics: Diagnostics | None = None
+    policies: Sequence[BatchPolicy] = ()  # replay, re-weighting and demonstrations, in the order of their acting
     closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
     clock: PhaseClock = field(default_factory=PhaseClock)
 
@@ -131,9 +133,9 @@ class Run:
         return len(slot.attempts) <= self.sampling.max_refills
 
     def lags(self, batch: TrainingBatch) -> list[int]:
-        """Per sample, batches published between sampling and now. Raises StalenessError above max_lag."""
-        lags = [len(self.published) - bisect_right(self.published, s.policy.start) for s in batch.samples]
-        oldest = min((s.policy.start for s in batch.samples), default=self.version)
+        """Per fresh sample, batches published between sampling and now. Raises StalenessError above max_lag."""
+        lags = [len(self.published) - bisect_right(self.published, s.policy.start) for s in batch.fresh]
+        oldest = min((s.policy.start for s in batch.fresh), default=self.version)
         if max(lags, default=0) > self.lag.max_lag or oldest < self.published[0]:
             raise StalenessError(
                 f"step {batch.step} holds a sample of version {oldest}, {max(lags)} batches behind version "
@@ -142,18 +144,17 @@ class Run:
             )
         return lags
 
-    def retire(self, groups: Sequence[Settled], *, num_published: int) -> None:
+    def retire(self, groups: Sequence[Settled], taught: frozenset[str] = frozenset()) -> None:
         """The fate of these groups is final: tell the policies, in the order of training.
 
-        `num_published` is how many versions were live when their batch was trained.
+        A dropped group that is `taught` in another way, such as by a demonstration, is no drought.
         """
         for settled in groups:
             reason = settled.fate.reason if settled.fate.name == "dropped" else None
-            sampled_by = max(t.policy.start for t in settled.scored.group.trajectories)  # one that failed may say 0
-            lag = num_published - bisect_right(self.published, sampled_by, hi=num_published)
-            self.jobs.retire(settled.scored, lag=lag)
+            self.jobs.retire(settled.scored.group.job.group_id)
+            self.jobs.sampler.observe(settled.scored)
             self.gate.observe(settled.scored, reason)
-            self.drought.observe(reason)
+            self.drought.observe(None if settled.scored.group.job.group_id in taught else reason)
             self.reporter.group(settled.scored, settled.fate)
 
     def is_evaluation_due(self) -> bool:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,8 @@ def group_metrics(groups: Sequence[Settled]) -> list[Metric]:
 
 
 def batch_metrics(batch: TrainingBatch, lags: Sequence[int]) -> list[Metric]:
-    """Metrics of what is trained on. `lags` are batches published between sampling and training, one a sample."""
+    """Metrics of what is trained on. `lags` are batches published between sampling and training, one a
+    fresh sample."""
     metrics = [
         Metric(name="batch/samples", value=len(batch.samples), reduce="last"),
         Metric(name="batch/loss_tokens", value=batch.num_loss_tokens, reduce="last"),
@@ -67,6 +69,11 @@ def batch_metrics(batch: TrainingBatch, lags: Sequence[int]) -> list[Metric]:
         metrics.append(Metric(name="batch/advantage_rms", value=rms, reduce="last"))
         metrics += _of_advantages([values for values in tokens if values.size])
     return metrics
+
+
+def labelled(batch: TrainingBatch, metrics: Iterable[Metric]) -> Iterable[Metric]:
+    """The learner's metrics of a batch, under the batch's label if it has one."""
+    return [replace(m, name=f"{batch.label}/{m.name}") for m in metrics] if batch.label else metrics
 
 
 def _of_advantages(samples: Sequence[npt.NDArray[np.float64]]) -> Iterator[Metric]:

@@ -18,6 +18,7 @@ from rl.learner.errors import LearnerDiedError
 from rl.learner.process_log import write_output_to
 from rl.learner.reference_host import ReferenceHost
 from rl.learner.result import RankInfo, RankResult, combine
+from rl.losses.estimator_config import StreamEstimators
 from rl.packing import MicroBatch, PackedBatch, pack
 from rollout.schema import Float32Array
 
@@ -64,6 +65,9 @@ class LearnerRank(ReferenceHost):
 
     def layer_gradients(self, samples: list[MicroBatch]) -> dict[str, float]:
         return self._engine.layer_gradients(samples)
+
+    def gradient_cosine(self, some: PackedBatch, others: PackedBatch) -> float:
+        return self._engine.gradient_cosine(some, others)
 
     def save(self, path: str) -> None:
         self._engine.save(path)
@@ -120,7 +124,8 @@ class LearnerClient:
         results: list[RankResult] = await self._all(lambda rank: rank.train.remote(reference))
         seconds = time.perf_counter() - start
         metrics = combine(packed, results, seconds, epochs=self._config.epochs)
-        return StepResult(version=results[0].version, seconds=seconds, metrics=metrics)
+        drift = {packed.names[index]: value for result in results for index, value in result.drift.items()}
+        return StepResult(version=results[0].version, seconds=seconds, metrics=metrics, drift=drift)
 
     async def version(self) -> int:
         versions: list[int] = await self._all(lambda rank: rank.version.remote())
@@ -157,6 +162,13 @@ class LearnerClient:
         info = await self.ready()
         alone = [self._pack(info, [sample], ranks=1, steps=1).steps[0].ranks[0][0] for sample in samples]
         measured: list[dict[str, float]] = await self._results([self._ranks[0].layer_gradients.remote(alone)])
+        return measured[0]
+
+    async def gradient_cosine(self, some: Sequence[TrainingSample], others: Sequence[TrainingSample]) -> float:
+        """Cosine of the gradients of the loss on two sets of samples, measured on the first rank alone."""
+        info = await self.ready()
+        batches = [self._pack(info, samples, ranks=1, steps=1) for samples in (some, others)]
+        measured: list[float] = await self._results([self._ranks[0].gradient_cosine.remote(*batches)])
         return measured[0]
 
     async def save(self, path: str) -> None:
@@ -211,6 +223,7 @@ def start_learner(
     seed: int,
     total_steps: int,
     load_loss: Callable[[], Any] | None = None,
+    streams: StreamEstimators | None = None,
 ) -> LearnerClient:
     """Start the ranks and return without waiting for them: the engines can start at the same time.
 
@@ -222,6 +235,7 @@ def start_learner(
         log_dir: gets one log file a rank, with whatever the libraries print, and a batch that broke the learner.
         total_steps: training steps (batches) of the whole run, for the learning-rate schedule.
         load_loss: called in each rank's process for the function of a plugin loss.
+        streams: how replayed samples, demonstrations and text are trained on; None takes the defaults.
     """
     if temperature <= 0:
         raise ValueError(f"rollouts to train on must be sampled: temperature must be above 0, got {temperature}")
@@ -243,6 +257,7 @@ def start_learner(
         "total_steps": total_steps * config.num_optimizer_steps * config.epochs,
         "dump_dir": log_dir,
         "load_loss": load_loss,
+        "streams": streams,
     }
     started = [rank.start.remote(i, config.num_ranks, address, settings) for i, rank in enumerate(ranks)]
     return LearnerClient(ranks, started, config, loss, log_dir=log_dir)

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from rl.diagnostics.geometry import geometry, last_states
+from rl.diagnostics.gradient_cosine import cosine_of_gradients
 from rl.diagnostics.gradient_probe import attention_matrices, probe_gradients
 from rl.learner.collectives import gather_names, gather_rows, sum_over_ranks
 from rl.learner.config import Layout, LearnerConfig
@@ -39,7 +40,8 @@ from rl.learner.result import RankInfo, RankResult
 from rl.learner.schedule import learning_rate
 from rl.learner.zero import deepspeed_config
 from rl.losses.config import LossConfig
-from rl.losses.contract import LossFunction, LossInputs
+from rl.losses.contract import LossFunction
+from rl.losses.estimator_config import StreamEstimators
 from rl.losses.objective import Objective
 from rl.packing import MicroBatch, PackedBatch, PackedStep
 from rollout.schema import Float32Array
@@ -73,10 +75,12 @@ class LearnerEngine:
         total_steps: int,
         dump_dir: str,
         load_loss: Callable[[], LossFunction] | None = None,
+        streams: StreamEstimators | None = None,
     ) -> None:
         """Load the model and split it over the ranks. Collective.
 
         Args:
+            streams: how samples that are not fresh are trained on; None takes the defaults.
             dump_dir: where a batch goes that gave a non-finite loss or gradient.
             load_loss: gives the function of a plugin loss.
             temperature: sampling temperature; log-probabilities are computed after it, as the engine reports them.
@@ -87,7 +91,9 @@ class LearnerEngine:
         self.version = 0
         self._is_spoiled = False
         self._config = config
-        self._objective = Objective(loss, None if load_loss is None else load_loss())
+        function = None if load_loss is None else load_loss()
+        self._make_objective = partial(Objective, loss, function, streams)
+        self._objective = self._make_objective()
         self._model_dir = model_dir
         self._rendezvous = rendezvous
         self._total_steps = total_steps
@@ -202,22 +208,7 @@ class LearnerEngine:
             entropy_gradient=self._objective.needs_entropy_gradient,
         )
         anchor = learner.detach() if anchor is None else anchor
-        inputs = LossInputs(
-            learner_logprobs=learner,
-            anchor_logprobs=anchor,
-            sampler_logprobs=micro_batch.sampler_logprobs,
-            advantages=micro_batch.advantages,
-            mask=micro_batch.loss_mask,
-            weights=micro_batch.weights,
-            normalizer=packed.normalizer,
-            num_loss_tokens=packed.num_loss_tokens,
-            segments=micro_batch.sequences,
-            num_sequences=micro_batch.num_sequences,
-            reference_logprobs=micro_batch.reference_logprobs,
-            entropies=entropies,
-            selected=selected,
-        )
-        output = self._objective(inputs)
+        output = self._objective(micro_batch.loss_inputs(learner, entropies, anchor, selected, packed))
         if not bool(torch.isfinite(output.loss)):
             # No backward pass: the other ranks still need their collectives, so a zero of the whole graph goes instead.
             self._backward((torch.nan_to_num(learner).sum() + torch.nan_to_num(entropies).sum()) * 0.0)
@@ -227,6 +218,7 @@ class LearnerEngine:
         _add(result.sums, output.sums)
         for name, value in output.maxima.items():
             result.maxima[name] = max(result.maxima.get(name, -np.inf), float(value))
+        result.drift |= micro_batch.drift(anchor)
         return [], anchor
 
     def _backward(self, loss: torch.Tensor) -> None:
@@ -286,6 +278,20 @@ class LearnerEngine:
         if self._config.zero_stage == 3:
             raise ValueError("layer gradients need whole matrices, and learner.zero_stage = 3 splits them; use 2")
         return probe_gradients(attention_matrices(self._hf_model), self._sample_losses(samples))
+
+    def gradient_cosine(self, some: PackedBatch, others: PackedBatch) -> float:
+        """Cosine of the gradients of the recipe's loss on two batches. On one rank alone, and not with ZeRO-3."""
+        if self._config.zero_stage == 3:
+            raise ValueError("a gradient cosine needs whole matrices, and learner.zero_stage = 3 splits them; use 2")
+        parameters = [p for p in self._hf_model.parameters() if p.requires_grad]
+        return cosine_of_gradients(parameters, [self._losses(batch) for batch in (some, others)])
+
+    def _losses(self, batch: PackedBatch) -> Iterator[torch.Tensor]:
+        """The shares of the loss, anchored to the weights as they are; a new objective, so that nothing is counted."""
+        objective, packed = self._make_objective(), batch.steps[0]
+        for micro_batch in map(self._to_device, packed.ranks[0]):
+            learner, entropies = self._engine.module(*micro_batch.tokens, attention=micro_batch.attention)
+            yield objective(micro_batch.loss_inputs(learner, entropies, learner.detach(), None, packed)).loss
 
     def _sample_losses(self, samples: Sequence[MicroBatch]) -> Iterator[tuple[torch.Tensor, float]]:
         """Mean negative log-probability and mean advantage of each sample, over its loss tokens."""

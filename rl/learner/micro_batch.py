@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rl.batch import Stream
 from rl.learner.forward import block_attention, causal_attention, varlen_attention
+from rl.losses.contract import LossInputs
 from rl.losses.selection import Scored
-from rl.packing import PADDING, MicroBatch
+from rl.packing import PADDING, MicroBatch, PackedStep
 from rollout.schema import Float32Array
 
 
@@ -31,21 +33,57 @@ class DeviceBatch:
     num_sequences: int
     position_ids: torch.Tensor  # int64, inside the sample
     reference_logprobs: torch.Tensor | None  # float32
+    streams: torch.Tensor | None  # int8, `rl.batch.Stream`; None where all samples are fresh
 
     @property
     def tokens(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         return self.input_ids, self.targets, self.chosen
 
     def scored(self, logprobs: torch.Tensor, entropies: torch.Tensor) -> Scored:
-        """What a loss needs to choose tokens by."""
+        """What a loss needs to choose tokens by, which it does among the fresh ones."""
+        fresh = self.loss_mask if self.streams is None else self.loss_mask & (self.streams == 0)
         return Scored(
             logprobs=logprobs,
             entropies=entropies,
             advantages=self.advantages,
-            mask=self.loss_mask,
+            mask=fresh,
             samples=self.segments,
             positions=self.position_ids,
         )
+
+    def loss_inputs(
+        self,
+        learner: torch.Tensor,
+        entropies: torch.Tensor,
+        anchor: torch.Tensor,
+        selected: torch.Tensor | None,
+        packed: PackedStep,
+    ) -> LossInputs:
+        """What the objective is given for this micro-batch of a step."""
+        return LossInputs(
+            learner_logprobs=learner,
+            anchor_logprobs=anchor,
+            sampler_logprobs=self.sampler_logprobs,
+            advantages=self.advantages,
+            mask=self.loss_mask,
+            weights=self.weights,
+            normalizer=packed.normalizer,
+            num_loss_tokens=packed.num_loss_tokens,
+            segments=self.sequences,
+            num_sequences=self.num_sequences,
+            reference_logprobs=self.reference_logprobs,
+            entropies=entropies,
+            selected=selected,
+            streams=self.streams,
+        )
+
+    def drift(self, anchor: torch.Tensor) -> dict[int, float]:
+        """Mean |log (anchor / sampler)| over the loss tokens of each replayed sample, by its index in the batch."""
+        if self.streams is None:
+            return {}
+        chosen = self.loss_mask & (self.streams == Stream.REPLAY)
+        owners, distances = self.segments[chosen], (anchor - self.sampler_logprobs)[chosen].abs()
+        return {i: float(distances[owners == i].mean()) for i in owners.unique().tolist()}
 
     def non_finite(self, learner_logprobs: torch.Tensor) -> list[int]:
         """Segments that hold a non-finite value at a loss token; all of them if the values are finite one by one."""
@@ -67,7 +105,7 @@ def to_device(micro_batch: MicroBatch, device: torch.device, *, varlen: bool) ->
     sequences = np.full_like(micro_batch.segments, PADDING)
     names, numbers = np.unique(micro_batch.segments[micro_batch.loss_mask], return_inverse=True)
     sequences[micro_batch.loss_mask] = numbers
-    reference = micro_batch.reference_logprobs
+    reference, streams = micro_batch.reference_logprobs, micro_batch.streams
     segments = move(micro_batch.segments, torch.int32)
     position_ids = move(micro_batch.position_ids, torch.int64)
     if varlen:
@@ -90,6 +128,7 @@ def to_device(micro_batch: MicroBatch, device: torch.device, *, varlen: bool) ->
         num_sequences=names.size,
         position_ids=position_ids,
         reference_logprobs=None if reference is None else move(reference, torch.float32),
+        streams=None if streams is None else move(streams, torch.int8),
     )
 
 

@@ -29,6 +29,7 @@ class RankResult:
     grad_norms: list[float] = field(default_factory=list)  # [optimizer steps] global, before clipping
     sums: dict[str, float] = field(default_factory=dict)
     maxima: dict[str, float] = field(default_factory=dict)
+    drift: dict[int, float] = field(default_factory=dict)  # of replayed samples, by their index in the batch
     lr: float = 0.0
 
 

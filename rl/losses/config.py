@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from rl.losses.estimator_config import Estimator, Mask
 from rl.losses.term_config import (
     Aggregation,
     AnyCorrection,
@@ -260,7 +261,15 @@ class PluginLoss(_TokenLoss):
         return not self.whole_sequences
 
 
+class Unified(_Loss):
+    """A loss of one's own out of mask, denominator and likelihood."""
+
+    type: Literal["unified"] = "unified"
+    estimator: Estimator = Estimator(mask=Mask(clip_low=0.2, clip_high=0.28), denominator="anchor")
+    """The choices; as they stand they make PPO's gradient."""
+
+
 LossConfig = Annotated[
-    PpoClip | Gspo | Cispo | Gmpo | Sapo | Topr | Rloo | Decoupled | Dppo | Dro | PluginLoss,
+    PpoClip | Gspo | Cispo | Gmpo | Sapo | Topr | Rloo | Decoupled | Dppo | Dro | Unified | PluginLoss,
     Field(discriminator="type"),
 ]

@@ -36,6 +36,7 @@ class LossInputs:
     reference_logprobs: torch.Tensor | None = None  # [R, T] float32
     entropies: torch.Tensor | None = None  # [R, T] float32, with gradient only if the settings of the loss need it
     selected: torch.Tensor | None = None  # [R, T] bool, tokens chosen over the whole step by `rl.losses.selection`
+    streams: torch.Tensor | None = None  # [R, T] int8, `rl.batch.Stream`; None where every sample is fresh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +67,28 @@ class Tokens:
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """[S] values of sequences to [K], one copy a token."""
         return values.index_select(0, self.segments)
+
+
+def tokens_at(inputs: LossInputs, index: torch.Tensor, *, whole: bool) -> Tokens:
+    """The tokens at [K] flat indices, which hold whole sequences. Unless that is the `whole` of the micro-batch, their
+    sequences are numbered anew."""
+
+    def pick(values: torch.Tensor) -> torch.Tensor:
+        return values.flatten().index_select(0, index)
+
+    segments, num_sequences = pick(inputs.segments).long(), inputs.num_sequences
+    if not whole:
+        names, segments = segments.unique(return_inverse=True)
+        num_sequences = names.numel()
+    return Tokens(
+        learner=pick(inputs.learner_logprobs),
+        anchor=pick(inputs.anchor_logprobs).detach(),
+        sampler=pick(inputs.sampler_logprobs).detach(),
+        advantages=pick(inputs.advantages),
+        segments=segments,
+        num_sequences=num_sequences,
+        selected=None if inputs.selected is None else pick(inputs.selected),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -4,6 +4,9 @@
 
 `l` is the loss named by `type`, `w` the correction, `kl` the penalty with its coefficient. Entropy is a mean over the
 loss tokens of the step whatever the aggregation, so that its coefficient means the same for all of them.
+
+All of this is about fresh samples. Replayed ones, demonstrations and text add losses of their own, see
+`rl/losses/streams.py`.
 """
 
 from __future__ import annotations
@@ -15,23 +18,29 @@ import torch
 
 from rl.losses.adaptive import Coefficients
 from rl.losses.config import LossConfig
-from rl.losses.contract import LossFunction, LossInputs, LossOutput, Tokens
+from rl.losses.contract import LossFunction, LossInputs, LossOutput, Tokens, tokens_at
 from rl.losses.correction import correct
+from rl.losses.estimator_config import StreamEstimators
 from rl.losses.kl import kl_term
 from rl.losses.mismatch import entropy_sums, mismatch_sums, reference_sums, rejection_sums
 from rl.losses.registry import LOSSES
 from rl.losses.selection import Gather, Scored, Selection, select
+from rl.losses.streams import fresh_index, stream_losses
 from rl.losses.term_config import AdaptiveEntropy, ClipCov, EntropyBonus, KlCov, TopEntropy
 
 
 class Objective:
     """One per learner rank. Holds the coefficients that adapt; everything else is a function of its inputs."""
 
-    def __init__(self, config: LossConfig, loss: LossFunction | None = None) -> None:
-        """`loss` stands in for the built-in function of `config.type`, which a plugin does not have."""
+    def __init__(
+        self, config: LossConfig, loss: LossFunction | None = None, streams: StreamEstimators | None = None
+    ) -> None:
+        """`loss` stands in for the built-in function of `config.type`, which a plugin does not have; `streams` is for
+        samples that are not fresh."""
         if loss is None and config.type not in LOSSES:
             raise ValueError(f"loss.type = {config.type!r} has no function of its own: hand one in as `loss`")
         self._config = config
+        self._streams = StreamEstimators() if streams is None else streams
         self._loss = LOSSES[config.type] if loss is None else loss
         self._correction = getattr(config, "correction", None)
         self._bypass = getattr(config, "anchor", "learner") == "sampler"
@@ -67,20 +76,12 @@ class Objective:
             ValueError: something the settings ask for is not in the inputs, or advantages differ inside a sequence that
                 the loss treats as one.
         """
-        index = inputs.mask.flatten().nonzero().squeeze(1)
+        index = fresh_index(inputs)
 
         def pick(values: torch.Tensor) -> torch.Tensor:
             return values.flatten().index_select(0, index)
 
-        own = Tokens(
-            learner=pick(inputs.learner_logprobs),
-            anchor=pick(inputs.anchor_logprobs).detach(),
-            sampler=pick(inputs.sampler_logprobs).detach(),
-            advantages=pick(inputs.advantages),
-            segments=pick(inputs.segments).long(),
-            num_sequences=inputs.num_sequences,
-            selected=None if inputs.selected is None else pick(inputs.selected),
-        )
+        own = tokens_at(inputs, index, whole=inputs.streams is None)
         self._check(inputs, own)
         tokens = replace(own, anchor=own.sampler) if self._bypass else own
         surrogate = self._loss(self._config, tokens)
@@ -106,6 +107,10 @@ class Objective:
                 loss = loss - self.coefficients.entropy * entropies.sum() / inputs.num_loss_tokens
                 sums["loss/entropy_coefficient"] = _constant(own, self.coefficients.entropy)
         self._remember(own, sums)
+        if inputs.streams is not None:
+            others, other_sums = stream_losses(self._streams, inputs)
+            loss = loss + others / inputs.normalizer
+            sums |= other_sums
         return LossOutput(loss=loss, sums=sums, maxima=maxima)
 
     def end_step(self, sum_over_ranks: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -119,7 +124,7 @@ class Objective:
 
     def _check(self, inputs: LossInputs, tokens: Tokens) -> None:
         kind, kl = self._config.type, self._config.kl
-        if kl is not None and kl.placement == "loss" and inputs.reference_logprobs is None:
+        if kl is not None and kl.placement == "loss" and inputs.reference_logprobs is None and tokens.anchor.numel():
             raise ValueError(
                 f"loss {kind!r} has a kl term, and the samples have no reference log-probabilities; let a reference "
                 "model score them, or leave kl out"

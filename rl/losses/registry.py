@@ -13,6 +13,7 @@ from rl.losses.ppo_clip import ppo_clip
 from rl.losses.rloo import rloo
 from rl.losses.sapo import sapo
 from rl.losses.topr import topr
+from rl.losses.unified import unified
 
 LOSSES: dict[str, LossFunction] = {
     "cispo": cispo,
@@ -25,4 +26,5 @@ LOSSES: dict[str, LossFunction] = {
     "rloo": rloo,
     "sapo": sapo,
     "topr": topr,
+    "unified": unified,
 }

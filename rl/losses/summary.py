@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 RAW = "raw/"
+STREAM = "raw/stream_"
 _BINS = 62
 _SMALLEST, _LARGEST = 1e-4, 16.0
 _STEP = (_LARGEST / _SMALLEST) ** (1 / _BINS)  # 1.21
@@ -24,6 +25,7 @@ def entropy_bin(index: int) -> str:
 
 def summarize(means: Mapping[str, float]) -> dict[str, float]:
     """Means over the loss tokens of a batch, the `raw/` ones replaced by what they are for."""
+    means = _by_stream(means)
     found = {name: value for name, value in means.items() if not name.startswith(RAW)}
     if "raw/rho_squared" in means:
         mean, square = means["raw/rho"], means["raw/rho_squared"]
@@ -33,6 +35,19 @@ def summarize(means: Mapping[str, float]) -> dict[str, float]:
         found["mismatch/masked_rows"] = means["raw/masked_sequences"] / means["raw/sequences"]
     if entropy_bin(0) in means:
         found["loss/entropy_p10"] = _quantile([means[entropy_bin(i)] for i in range(len(ENTROPY_EDGES) + 1)], 0.1)
+    return found
+
+
+def _by_stream(means: Mapping[str, float]) -> dict[str, float]:
+    """Where a batch holds several streams, the mean over its tokens of each number's own stream."""
+    shares = {name.removeprefix(STREAM): share for name, share in means.items() if name.startswith(STREAM)}
+    if not shares:
+        return dict(means)
+    found = {f"stream/{name}/share": share for name, share in shares.items()}
+    for name, mean in means.items():
+        owner = name.split("/")[1] if name.startswith("stream/") else "fresh"
+        if not name.startswith(STREAM) and shares[owner] > 0:
+            found[name] = mean / shares[owner]
     return found
 
 

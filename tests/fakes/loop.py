@@ -26,9 +26,8 @@ from rl.jobs import JobSource
 from rl.metrics import MetricsWriter
 from rl.record import Fate, Recorder
 from rl.run import Run
-from rl.sampling.build import build_sampler
-from rl.sampling.config import SamplerConfig, UniformSampling
 from rl.sampling.gate import SignalGate
+from rl.sampling.uniform import UniformSampler
 from rl.waits import Waits
 from rollout.schema import (
     Finish,
@@ -220,9 +219,10 @@ class FakeLearner:
     async def step(self, batch: TrainingBatch) -> StepResult:
         if self.fault is not None:
             await self.fault(batch)
-        self.published.append(self.version)
-        oldest = min(s.policy.start for s in batch.samples)
-        self.lags.append(sum(v > oldest for v in self.published))
+        if not batch.label:
+            self.published.append(self.version)
+            oldest = min((s.policy.start for s in batch.fresh), default=self.version)
+            self.lags.append(sum(v > oldest for v in self.published))
         await asyncio.sleep(self.delay())
         self.trained.append(batch)
         self.version += self.optimizer_steps
@@ -340,8 +340,6 @@ def make_world(
     sampling: SamplingConfig | None = None,
     evaluate: EvaluateConfig | None = None,
     credit: CreditConfig | None = None,
-    sampler: SamplerConfig | None = None,
-    num_siblings: int = 2,
     seed: int = 0,
     **loop: Any,
 ) -> World:
@@ -355,8 +353,9 @@ def make_world(
     evaluator = evaluate and Evaluator(
         evaluate, tasks=make_tasks(4), budgets=budgets, generator=engines, judge=judge, waits=waits
     )
-    chosen = build_sampler(sampler or UniformSampling(), tasks, batch_size=groups_per_step, seed=seed)
-    jobs = JobSource(chosen, FakeEfforts(), tasks=tasks, num_siblings=num_siblings, sampling=Sampling(), seed=seed)
+    jobs = JobSource(
+        UniformSampler(tasks, seed=seed), FakeEfforts(), tasks=tasks, num_siblings=2, sampling=Sampling(), seed=seed
+    )
     run = Run(
         loop=settings,
         sampling=sampling,

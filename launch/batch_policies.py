@@ -1,0 +1,78 @@
+"""What a step trains on besides its fresh samples: from the recipe's sections to the policies of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from launch.config import RunConfig
+from launch.rundir import RunDirectory
+from rl.losses.estimator_config import StreamEstimators
+from rl.plan import BatchPolicy
+from rl.ports import Credit
+from rl.replay.config import RoRecomp
+from rl.replay.rorecomp import RoRecompPolicy
+from rl.replay.share import SharePolicy
+from rl.replay.store import TrajectoryStore
+from rl.replay.watch import GradientComparer
+from rl.reporter import Reporter
+from rl.reweight.policy import RecapPolicy, ReweighedCredit
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+
+def build_policies(
+    config: RunConfig, directory: RunDirectory, comparer: GradientComparer, reporter: Reporter
+) -> list[BatchPolicy]:
+    """The policies, in the order of their acting."""
+    recap = None
+    if config.mix.reweight is not None:
+        weights = {name: component.weight for name, component in config.rewards.components.items()}
+        recap = RecapPolicy(config.mix.reweight, weights)
+    policies: list[BatchPolicy] = []
+    if config.mix.replay is not None:
+        policies.append(_replay(config, directory, comparer, reporter, recap))
+    if recap is not None:
+        policies.append(recap)
+    return policies
+
+
+def reweighed(credit: Credit, policies: Sequence[BatchPolicy]) -> Credit:
+    """The credit, given over scores that a re-weighting policy recomposes, if there is one."""
+    recap = next((policy for policy in policies if isinstance(policy, RecapPolicy)), None)
+    return credit if recap is None else ReweighedCredit(credit, recap)
+
+
+def stream_estimators(config: RunConfig) -> StreamEstimators:
+    """How samples that are not fresh are trained on."""
+    chosen = {} if config.mix.replay is None else {"replay": config.mix.replay.estimator}
+    return StreamEstimators(**chosen)
+
+
+def tokenizer_fingerprint(model: Path) -> str:
+    """Digest of the tokenizer of a model directory; equal for models that share one."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in TOKENIZER_FILES:
+        if (model / name).is_file():
+            digest.update((model / name).read_bytes())
+    return digest.hexdigest()
+
+
+def _replay(
+    config: RunConfig,
+    directory: RunDirectory,
+    comparer: GradientComparer,
+    reporter: Reporter,
+    recap: RecapPolicy | None,
+) -> BatchPolicy:
+    section = config.mix.replay
+    assert section is not None
+    tokenizer = tokenizer_fingerprint(directory.start_model)
+    store = TrajectoryStore(directory.replay, tokenizer=tokenizer, capacity=section.capacity)
+    if isinstance(section, RoRecomp):
+        return RoRecompPolicy(section, store, num_steps=config.loop.num_steps, seed=config.run.seed)
+    domain_weights = dict if recap is None else recap.domain_weights
+    return SharePolicy(
+        section, store, comparer, seed=config.run.seed, warn=reporter.warning, domain_weights=domain_weights
+    )

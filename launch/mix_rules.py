@@ -1,0 +1,27 @@
+"""Rules between what joins the fresh samples and the other sections of a recipe: rule, values, remedy."""
+
+from __future__ import annotations
+
+from rl.learner.config import LearnerConfig
+from rl.losses.config import LossConfig
+from rl.losses.term_config import TopEntropy
+from rl.mix_config import MixConfig
+from rl.replay.config import ShareReplay
+
+
+def check(mix: MixConfig, learner: LearnerConfig, loss: LossConfig) -> None:
+    """Raise ValueError for what cannot be measured or trained."""
+    replay = mix.replay
+    if not isinstance(replay, ShareReplay) or not replay.watch_every:
+        return
+    if learner.zero_stage == 3:
+        raise ValueError(
+            f"mix.replay.watch_every = {replay.watch_every} compares whole gradients on a rank, and "
+            "learner.zero_stage = 3 splits them; set zero_stage = 2 or watch_every = 0"
+        )
+    if isinstance(loss.entropy, TopEntropy) or getattr(loss, "covariance", None) is not None:
+        raise ValueError(
+            f"mix.replay.watch_every = {replay.watch_every} takes gradients of a few samples, and the loss chooses its "
+            "tokens among those of a whole step (entropy.type = 'top_fraction' or covariance); leave these out or set "
+            "watch_every = 0"
+        )
