@@ -193,7 +193,8 @@ class ShortRuns:
                 await reference.ready()
             services = replace(self._services, learner=learner, reference=reference)
             if wanted["prm"] != self._started["prm"]:
-                services = replace(services, scorer=await build.in_thread(build.start_scorer, config))
+                scorer = await build.in_thread(build.start_scorer, config, directory, directory.start_model)
+                services = replace(services, scorer=scorer)
                 self._services, self._started = services, wanted
         engines: Any = LaterVersions(self._services.engines, self._next_version)
         return replace(services, engines=engines)

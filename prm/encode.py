@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from prm.items import ScoreItem
 from rollout.schema import Int32Array, Message
 
 
@@ -49,15 +50,44 @@ def read_chat(
 ) -> Reading:
     """Messages through the chat template, then each step and a separator. Whole steps only: the first that does not fit
     ends the sequence."""
+    item = text_item(tokenizer, messages, steps, separator_id=separator_id, system=system)
+    kept = [span for span in item.spans if span[1] <= max_tokens]
+    end = kept[-1][1] if kept else min(max_tokens, item.spans[0][0] if item.spans else len(item.token_ids))
+    return Reading(token_ids=item.token_ids[:end], positions=tuple(span[1] - 1 for span in kept))
+
+
+def text_item(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    steps: Sequence[str],
+    *,
+    separator_id: int | None,
+    joiner: str = "\n\n",
+    system: str = "",
+) -> ScoreItem:
+    """A solution that is only known as text, as tokens: each step with what ends it, the separator token or the joiner.
+
+    The last step has no joiner behind it.
+    """
     ids = prompt_ids(tokenizer, messages, system=system)
-    positions: list[int] = []
-    for step in steps:
-        piece = [*plain_ids(tokenizer, step), separator_id]
-        if len(ids) + len(piece) > max_tokens:
-            break
-        ids += piece
-        positions.append(len(ids) - 1)
-    return Reading(token_ids=np.asarray(ids[:max_tokens], dtype=np.int32), positions=tuple(positions))
+    prompt_len = len(ids)
+    spans = []
+    for index, step in enumerate(steps):
+        start = len(ids)
+        if separator_id is not None:
+            ids += [*plain_ids(tokenizer, step), separator_id]
+        else:
+            ids += plain_ids(tokenizer, step + (joiner if index < len(steps) - 1 else ""))
+        if len(ids) == start:
+            raise ValueError(f"step {index} has no token: {step!r}")
+        spans.append((start, len(ids)))
+    return ScoreItem(
+        token_ids=np.asarray(ids, dtype=np.int32),
+        sampled=np.arange(len(ids)) >= prompt_len,
+        spans=tuple(spans),
+        messages=tuple(messages),
+        steps=tuple(steps),
+    )
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], *, system: str = "") -> list[int]:
