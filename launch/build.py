@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 from budgets.effort import EffortSchedule, token_budgets
 from launch import plugins
 from launch.batch_policies import build_policies, reweighed, stream_estimators
-from launch.config import PluginSection, RunConfig
+from launch.config import RunConfig
 from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
+from launch.plugin_section import PluginSection
 from launch.rundir import RunDirectory
 from prm.config import ExactPrmConfig
 from prm.models.config import DiscriminativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
@@ -32,12 +33,11 @@ from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
 from rl.learner.reference_actor import ReferenceClient, start_reference
 from rl.losses.config import PluginLoss
-from rl.ports import Credit, Generator, Judge, Shaper
+from rl.ports import Credit, Generator, Judge, Shaper, TaskSampler
 from rl.record import Recorder
 from rl.reporter import Reporter
 from rl.run import Run
 from rl.sampling.gate import SignalGate
-from rl.sampling.uniform import UniformSampler
 from rl.sync import PublishAndProve
 from rl.waits import Waits
 from rollout.actor import EnginePool, start_engines
@@ -213,7 +213,7 @@ def build_run(
     waits = Waits(config.loop.wait_deadline_s)
     meter = Meter(services.engines, services.judge, config.budgets.ceilings, path=directory.ledger)
     jobs = JobSource(
-        UniformSampler(tasks.train, seed=seed),
+        build_sampler(config, tasks.train),
         EffortSchedule(config.budgets, seed=seed),
         tasks=tasks.train,
         num_siblings=config.rollout.group_size,
@@ -260,3 +260,11 @@ def build_credit(config: RunConfig) -> Credit:
     name, settings = _choice(config.credit)
     credit: Credit = plugins.load("ponder.credit", name)(settings)
     return credit
+
+
+def build_sampler(config: RunConfig, tasks: Sequence[Task]) -> TaskSampler:
+    """The sampler that the recipe names: built-in or plugin."""
+    name, settings = _choice(config.sampling.sampler)
+    make = plugins.load("ponder.samplers", name)
+    sampler: TaskSampler = make(settings, tasks, batch_size=config.loop.groups_per_step, seed=config.run.seed)
+    return sampler

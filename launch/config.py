@@ -6,17 +6,19 @@ alone lives in that section. The rules below each say what is wrong, the values,
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from budgets.config import PLACE, BudgetsConfig
 from launch import diagnostics_rules, effort_rules, mix_rules
+from launch.plugin_section import PluginSection
+from launch.sampling_section import SamplingSection
 from prm.config import ExactPrmConfig, NoPrmConfig
 from prm.models.config import LearnedPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
-from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig, SamplingConfig
+from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig
 from rl.credit.config import CreditConfig, GdpoCredit, GrpoCredit
 from rl.diagnostics.config import DiagnosticsConfig
 from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
@@ -55,21 +57,6 @@ class PathModel(BaseModel):
 
     path: Annotated[str, Field(min_length=1)]
     """The directory: configuration, weights and tokenizer. Nothing is downloaded."""
-
-
-class PluginSection(BaseModel):
-    """A part of one's own in the place of a built-in one."""
-
-    model_config = _SETTINGS
-
-    type: Literal["plugin"]
-    """Selects a plugin."""
-
-    name: Annotated[str, Field(min_length=1)]
-    """Registered name, dotted path (package.module:attribute) or file (path/to/file.py:attribute)."""
-
-    params: dict[str, Any] = {}
-    """Settings that the plugin is called with."""
 
 
 CreditSection = Annotated[CreditConfig | PluginSection, Field(discriminator="type")]
@@ -136,8 +123,8 @@ class RunConfig(BaseModel):
     learner: LearnerConfig = LearnerConfig()
     """Optimizer, precision and processes of the learner."""
 
-    sampling: SamplingConfig = SamplingConfig()
-    """Which groups may train."""
+    sampling: SamplingSection = SamplingSection()
+    """Which task comes next, and which groups may train."""
 
     buffer: BufferConfig = BufferConfig()
     """How far generation may run ahead of training."""

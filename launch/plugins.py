@@ -32,6 +32,7 @@ CONTRACTS: Mapping[str, str] = MappingProxyType(
         "ponder.steps": "a factory `start(settings, make_pool) -> launch.meter.MeteredScorer`",
         "ponder.shaping": "a factory `build(settings) -> rl.ports.Shaper`",
         "ponder.credit": "a factory `build(settings) -> rl.ports.Credit`",
+        "ponder.samplers": "a factory `build(settings, tasks, *, batch_size: int, seed: int) -> rl.ports.TaskSampler`",
         "ponder.losses": "a function of the shape `rl.losses.contract.LossFunction`",
     }
 )

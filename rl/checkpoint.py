@@ -1,6 +1,6 @@
 """Checkpoints of a run: written aside, sealed, renamed when whole.
 
-    step-000010/    learner/ (whatever the learner saves)   driver_state.json   seal.json
+    step-000010/    learner/ (whatever the learner saves)   driver_state.json   arrays/*.npy   seal.json
 `seal.json` lists every other file with its size, and with a digest up to DIGEST_LIMIT. It is written last, everything
 is synced to the disk, then `step-000010.tmp` gets its name. So a kill, a crash or a full disk at any moment leaves the
 previous checkpoint as it was; and one that was damaged later is recognized, skipped with a warning, and the one before
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rl.checkpoint_arrays import read_arrays, write_arrays
 from rl.ports import State
 
 STATE_FORMAT = 1
@@ -78,7 +79,7 @@ class Checkpointer:
             damage = _damage(path)
             if damage is None:
                 state = json.loads((path / "driver_state.json").read_text(encoding="utf-8"))
-                return Checkpoint(step=step, path=path, state=state)
+                return Checkpoint(step=step, path=path, state=read_arrays(state, path))
             warn(f"checkpoint {path} is damaged and passed over: {damage}")
         return None
 
@@ -99,7 +100,8 @@ class Checkpointer:
         return sorted((int(match[1]), path) for match, path in matches if match)
 
     def _seal(self, partial: Path, path: Path, state: dict[str, Any]) -> None:
-        (partial / "driver_state.json").write_text(json.dumps(state, indent=1, allow_nan=False), encoding="utf-8")
+        plain = write_arrays(state, partial)
+        (partial / "driver_state.json").write_text(json.dumps(plain, indent=1, allow_nan=False), encoding="utf-8")
         files = {str(f.relative_to(partial)): _fingerprint(f) for f in sorted(partial.rglob("*")) if f.is_file()}
         (partial / "seal.json").write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
         for entry in (*partial.rglob("*"), partial):

@@ -90,7 +90,7 @@ async def learn(run: Run) -> None:
 
 async def train_step(run: Run, packed: Packed) -> None:
     """One step, from update to record. Without a sample to train on it updates nothing and counts as drought."""
-    batch = packed.batch(run.version)
+    batch, num_published = packed.batch(run.version), len(run.published)
     results: list[StepResult] = []
     metrics = [*batch_metrics(batch, run.lags(batch)), *reference_metrics(batch)]
     if run.diagnostics is not None:
@@ -104,7 +104,7 @@ async def train_step(run: Run, packed: Packed) -> None:
         await policy.observe(plan, results)
     await follow(run, packed.step)
     run.buffer.release(packed.num_slots)
-    run.retire(packed.groups, plan.taught)
+    run.retire(packed.groups, num_published=num_published, taught=plan.taught)
     await run.recorder.write(packed.step, packed.groups)
     run.step, run.is_whole = packed.step, True
     if run.diagnostics is not None:

@@ -15,7 +15,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from rl.ports import EffortMix, State, TaskSampler
-from rollout.schema import Job, Sampling, Task, TokenBudget
+from rl.verdict import tally
+from rollout.schema import Job, Sampling, ScoredGroup, Task, TokenBudget
 
 
 class JobSource:
@@ -51,9 +52,10 @@ class JobSource:
         self._out[job.group_id] = job
         return job
 
-    def retire(self, group_id: str) -> None:
-        """The fate of this job's group is final."""
-        del self._out[group_id]
+    def retire(self, scored: ScoredGroup, *, lag: int) -> None:
+        """The fate of this group is final: the sampler learns how it went. `lag` as in `rl.verdict.Tally`."""
+        job = self._out.pop(scored.group.job.group_id)
+        self.sampler.observe(job.task, tally(scored, lag=lag))
 
     def state_dict(self) -> State:
         """Everything a resumed run needs, JSON-able. Taken between two awaits, so it is a single moment."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from rl.batch import StepResult, TrainingBatch
+from rl.verdict import Tally
 from rollout.schema import (
     Float32Array,
     Group,
@@ -23,7 +24,8 @@ from rollout.schema import (
     Trajectory,
 )
 
-State = Mapping[str, Any]  # JSON-serializable: numbers, strings, lists, mappings
+State = Mapping[str, Any]
+"""What a checkpoint keeps: numbers, strings, lists, mappings with string keys, and numpy arrays of numbers or bools."""
 
 
 class Generator(Protocol):
@@ -84,7 +86,9 @@ class TaskSampler(Protocol):
 
     def next(self) -> Task: ...
 
-    def observe(self, scored: ScoredGroup) -> None: ...
+    def observe(self, task: Task, tally: Tally) -> None:
+        """A group of a task that `next` gave is settled. Called once per group, in the order of training."""
+        ...
 
     def state_dict(self) -> State: ...
 

@@ -144,15 +144,17 @@ class Run:
             )
         return lags
 
-    def retire(self, groups: Sequence[Settled], taught: frozenset[str] = frozenset()) -> None:
+    def retire(self, groups: Sequence[Settled], *, num_published: int, taught: frozenset[str] = frozenset()) -> None:
         """The fate of these groups is final: tell the policies, in the order of training.
 
-        A dropped group that is `taught` in another way, such as by a demonstration, is no drought.
+        `num_published` is how many versions were live when their batch was trained. A dropped group that is `taught` in
+        another way, such as by a demonstration, is no drought.
         """
         for settled in groups:
             reason = settled.fate.reason if settled.fate.name == "dropped" else None
-            self.jobs.retire(settled.scored.group.job.group_id)
-            self.jobs.sampler.observe(settled.scored)
+            sampled_by = max(t.policy.start for t in settled.scored.group.trajectories)  # one that failed may say 0
+            lag = num_published - bisect_right(self.published, sampled_by, hi=num_published)
+            self.jobs.retire(settled.scored, lag=lag)
             self.gate.observe(settled.scored, reason)
             self.drought.observe(None if settled.scored.group.job.group_id in taught else reason)
             self.reporter.group(settled.scored, settled.fate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,29 @@ from rollout.schema import BoolArray, Outcome, ScoredGroup
 CORRECT_AT = 0.5
 """Outcome score from which an answer counts as right. Weighted judges give a right answer in a clumsy format less than
 1, and some scorers give a well-formed wrong answer more than 0, so neither end of the scale will do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What a sampler is told of a group: right and judged answers, never a shaped reward, and the group's age.
+
+    `lag` is the number of batches published between the group's sampling and the batch it belongs to.
+    """
+
+    num_right: int
+    num_judged: int
+    lag: int = 0
+
+    @property
+    def is_informative(self) -> bool:
+        """Whether right and wrong answers are among it."""
+        return 0 < self.num_right < self.num_judged
+
+
+def tally(scored: ScoredGroup, *, lag: int = 0) -> Tally:
+    """Count the right ones among the judged answers."""
+    verdicts = [v for v in map(is_correct, scored.outcomes) if v is not None]
+    return Tally(num_right=sum(verdicts), num_judged=len(verdicts), lag=lag)
 
 
 def is_correct(outcome: Outcome) -> bool | None:

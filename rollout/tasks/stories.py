@@ -70,10 +70,11 @@ def _story(rng: np.random.Generator, num_events: int, largest: int) -> Task:
         source="stories",
         skills=(f"{num_events}_events",),
         meta={
+            "difficulty": num_events,
             "demonstrations": {
                 effort: {"thinking": f"\n{thinking}\n" if thinking else "\n", "answer": f" {answer}"}
                 for effort, thinking in shown.items()
-            }
+            },
         },
     )
 

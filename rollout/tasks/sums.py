@@ -45,6 +45,7 @@ def generate(
     """Return `num_tasks` distinct sums in a seeded order, each number of terms equally often (give or take one).
 
     `meta["split_key"]` is the sorted operands, so a split by it keeps every reordering of a sum on one side;
+    `meta["difficulty"]` is the number of terms;
     `meta["demonstrations"]` maps an effort to `{"thinking", "answer"}`. The tasks depend on every argument but the
     three of the flaw, `low` and `easy_terms`, so teachers can be compared on the same sums.
 
@@ -99,7 +100,11 @@ def _task(terms: list[int], *, stop_after: int | None, low: Low, easy_terms: int
         verifier="exact",
         source="sums",
         skills=(f"{len(terms)}_terms",),
-        meta={"split_key": "+".join(map(str, sorted(terms))), "demonstrations": demonstrations},
+        meta={
+            "split_key": "+".join(map(str, sorted(terms))),
+            "difficulty": len(terms),
+            "demonstrations": demonstrations,
+        },
     )
 
 

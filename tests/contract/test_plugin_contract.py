@@ -10,6 +10,7 @@ import pytest
 from launch import plugins
 from launch.config import RunConfig
 from launch.recipe import models_in
+from launch.sampling_section import SamplingSection
 from rewards.verifier import BUILT_IN_VERIFIERS
 from rollout.schema import Task
 
@@ -35,6 +36,13 @@ def test_every_type_of_a_section_is_registered() -> None:
         parts = models_in(RunConfig.model_fields[section].annotation)
         names = {name for part in parts for name in get_args(part.model_fields["type"].annotation)} - {"plugin"}
         assert names <= set(plugins.registered(group))
+
+
+def test_every_sampler_is_registered() -> None:
+    parts = models_in(SamplingSection.model_fields["sampler"].annotation)
+    names = {name for part in parts for name in get_args(part.model_fields["type"].annotation)} - {"plugin"}
+    assert len(names) > 1
+    assert names == set(plugins.registered("ponder.samplers"))
 
 
 def test_a_verifier_takes_one_sample() -> None:

@@ -26,8 +26,9 @@ from rl.jobs import JobSource
 from rl.metrics import MetricsWriter
 from rl.record import Fate, Recorder
 from rl.run import Run
+from rl.sampling.build import build_sampler
+from rl.sampling.config import SamplerConfig, UniformSampling
 from rl.sampling.gate import SignalGate
-from rl.sampling.uniform import UniformSampler
 from rl.waits import Waits
 from rollout.schema import (
     Finish,
@@ -340,6 +341,8 @@ def make_world(
     sampling: SamplingConfig | None = None,
     evaluate: EvaluateConfig | None = None,
     credit: CreditConfig | None = None,
+    sampler: SamplerConfig | None = None,
+    num_siblings: int = 2,
     seed: int = 0,
     **loop: Any,
 ) -> World:
@@ -353,9 +356,8 @@ def make_world(
     evaluator = evaluate and Evaluator(
         evaluate, tasks=make_tasks(4), budgets=budgets, generator=engines, judge=judge, waits=waits
     )
-    jobs = JobSource(
-        UniformSampler(tasks, seed=seed), FakeEfforts(), tasks=tasks, num_siblings=2, sampling=Sampling(), seed=seed
-    )
+    chosen = build_sampler(sampler or UniformSampling(), tasks, batch_size=groups_per_step, seed=seed)
+    jobs = JobSource(chosen, FakeEfforts(), tasks=tasks, num_siblings=num_siblings, sampling=Sampling(), seed=seed)
     run = Run(
         loop=settings,
         sampling=sampling,

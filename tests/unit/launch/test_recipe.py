@@ -62,7 +62,7 @@ def test_the_resolved_settings_read_back_as_themselves(tmp_path: Path) -> None:
         ("learner.lr=-1", r"learner\.lr = -1: Input should be greater than 0"),
         ("foo.bar=1", r"unknown setting foo; the settings there are .*learner"),
         ("model.type=path", r"model\.path is required and not set"),
-        ("prm.type=implicit", r"prm: Input tag 'implicit'.* 'none', 'exact', 'plugin'"),
+        ("prm.type=learned", r"prm: Input tag 'learned'.* 'none', 'exact', .*'plugin'"),
         ("lr=3", r"must read section\.key=value"),
         ("learner.lr", r"must read section\.key=value"),
         ("loop.num_steps.x=3", r"loop\.num_steps is a value, not a table"),

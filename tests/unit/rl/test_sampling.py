@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -12,22 +13,28 @@ from rl.config import SamplingConfig
 from rl.jobs import JobSource
 from rl.metrics import reduce_metrics
 from rl.record import Fate, Settled
+from rl.sampling.build import build_sampler
+from rl.sampling.config import UniformSampling
 from rl.sampling.gate import SignalGate
-from rl.sampling.uniform import UniformSampler
+from rl.sampling.pool_sampler import PoolSampler
 from rl.step_metrics import group_metrics
-from rollout.schema import Sampling
+from rollout.schema import Sampling, Task
 from tests.fakes.loop import FakeEfforts, make_scored, make_tasks
 
 TASKS = make_tasks(10)
 
 
+def uniform(tasks: Sequence[Task], *, seed: int) -> PoolSampler:
+    return build_sampler(UniformSampling(), tasks, batch_size=4, seed=seed)
+
+
 def source(seed: int = 0) -> JobSource:
-    sampler = UniformSampler(TASKS, seed=seed)
+    sampler = uniform(TASKS, seed=seed)
     return JobSource(sampler, FakeEfforts(), tasks=TASKS, num_siblings=2, sampling=Sampling(), seed=seed)
 
 
 def test_every_task_once_per_epoch_in_a_fresh_order() -> None:
-    sampler = UniformSampler(TASKS, seed=1)
+    sampler = uniform(TASKS, seed=1)
     first, second = ([sampler.next().key for _ in TASKS] for _ in range(2))
     assert sorted(first) == sorted(second) == sorted(t.key for t in TASKS)
     assert first != second
@@ -35,7 +42,7 @@ def test_every_task_once_per_epoch_in_a_fresh_order() -> None:
 
 def test_order_depends_on_seed_and_tasks_alone() -> None:
     def order(tasks: list, seed: int) -> list[str]:
-        sampler = UniformSampler(tasks, seed=seed)
+        sampler = uniform(tasks, seed=seed)
         return [sampler.next().key for _ in range(25)]
 
     assert order(TASKS, 1) == order(TASKS[::-1], 1) != order(TASKS, 2)
@@ -43,7 +50,7 @@ def test_order_depends_on_seed_and_tasks_alone() -> None:
 
 @given(st.integers(0, 40))
 def test_sampler_resumes_exactly(count: int) -> None:
-    whole, resumed = UniformSampler(TASKS, seed=3), UniformSampler(TASKS, seed=3)
+    whole, resumed = uniform(TASKS, seed=3), uniform(TASKS, seed=3)
     for _ in range(count):
         whole.next()
     resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
@@ -52,11 +59,11 @@ def test_sampler_resumes_exactly(count: int) -> None:
 
 def test_sampler_refuses_bad_tasks_and_foreign_state() -> None:
     with pytest.raises(ValueError, match="at least one training task"):
-        UniformSampler([], seed=0)
+        uniform([], seed=0)
     with pytest.raises(ValueError, match="distinct keys"):
-        UniformSampler([*TASKS, TASKS[0]], seed=0)
-    state = UniformSampler(TASKS, seed=0).state_dict()
-    for other in (UniformSampler(TASKS, seed=1), UniformSampler(TASKS[:-1], seed=0)):
+        uniform([*TASKS, TASKS[0]], seed=0)
+    state = uniform(TASKS, seed=0).state_dict()
+    for other in (uniform(TASKS, seed=1), uniform(TASKS[:-1], seed=0)):
         with pytest.raises(ValueError, match="same tasks and seed"):
             other.load_state_dict(state)
 
@@ -100,7 +107,7 @@ def test_jobs_that_are_out_are_issued_again_first() -> None:
     expected = [whole.next(1) for _ in range(9)]
     jobs = [broken.next(1) for _ in range(6)]
     for job in (jobs[1], jobs[0], jobs[3]):
-        broken.retire(job.group_id)
+        broken.retire(make_scored([1.0, 0.0], job=job), lag=0)
     resumed.load_state_dict(json.loads(json.dumps(broken.state_dict())))
     assert resumed.num_out == 3
     again = [resumed.next(1) for _ in range(6)]

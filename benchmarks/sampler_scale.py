@@ -1,0 +1,133 @@
+"""Samplers over ten million tasks: how long a pick takes, an update, a checkpoint, and how much memory the state needs.
+
+Every rule is measured alone, over task numbers: a pick is 512 tasks, an update is the 512 groups of that pick one
+after another, as the loop does it. Before the measurement the rule has seen `WARM` such steps, so that there is
+something to remember. pick_ms and update_ms are the slowest rule's medians; pick_worst_ms the slowest single pick. The
+state is what goes into a checkpoint, which is written as a run writes it, to the disk, synced and sealed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from result import arguments, finish
+
+from rl.checkpoint import Checkpointer
+from rl.sampling.config import CurriculumSampling, RifSampling, StatSampling, VadeSampling
+from rl.sampling.curriculum import Curriculum
+from rl.sampling.picker import Picker
+from rl.sampling.quotas import Quotas
+from rl.sampling.rif import Rif
+from rl.sampling.stat import Stat
+from rl.sampling.uniform import Uniform
+from rl.sampling.vade import Vade
+from rl.verdict import Tally
+
+PICK, SIBLINGS, NUM_DOMAINS, NUM_SKILLS = 512, 8, 5, 50
+WARM, MEASURED = 200, 30
+LIMITS = {"pick_ms": 50.0, "update_ms": 10.0, "state_mb": 400.0, "checkpoint_s": 2.0}
+
+
+def rules(num_tasks: int) -> dict[str, Callable[[], Picker]]:
+    vade = VadeSampling(type="vade")
+    share = VadeSampling(type="vade", candidates=vade.candidates // NUM_DOMAINS)  # as `build_sampler` does
+    numbers = np.arange(num_tasks)
+    domains = (numbers % NUM_DOMAINS).astype(np.int32)
+    names = [f"domain{d}" for d in range(NUM_DOMAINS)]
+    skills = [f"skill{k}" for k in range(NUM_SKILLS)]
+    return {
+        "uniform": lambda: Uniform(num_tasks, seed=0),
+        "vade": lambda: Vade(num_tasks, vade, seed=0),
+        "curriculum": lambda: Curriculum(numbers % 10.0, CurriculumSampling(type="curriculum"), seed=0),
+        "rif": lambda: Rif(num_tasks, RifSampling(type="rif"), seed=0),
+        "stat": lambda: Stat(skills, np.arange(num_tasks + 1), numbers % NUM_SKILLS, StatSampling(type="stat"), seed=0),
+        "quotas_of_vade": lambda: Quotas(
+            names,
+            domains,
+            {name: 1.0 + d for d, name in enumerate(names)},
+            lambda members, seed: Vade(members.size, share, seed=seed),
+            seed=0,
+        ),
+    }
+
+
+def measure(make: Callable[[], Picker], success: np.ndarray, directory: Path) -> dict[str, float]:
+    started = time.perf_counter()
+    picker = make()
+    build_s = time.perf_counter() - started
+    rng = np.random.default_rng(0)
+    picks, updates = [], []
+    busy = np.empty(0, dtype=np.int64)
+    for step in range(WARM + MEASURED):
+        started = time.perf_counter()
+        picked = picker.pick(PICK, busy)
+        picks.append(1e3 * (time.perf_counter() - started))
+        tallies = [Tally(num_right=int(n), num_judged=SIBLINGS) for n in rng.binomial(SIBLINGS, success[picked])]
+        numbers = picked.tolist()
+        started = time.perf_counter()
+        for number, tally in zip(numbers, tallies, strict=True):
+            picker.update(number, tally)
+        updates.append(1e3 * (time.perf_counter() - started))
+        busy = picked
+        if step == WARM - 1:
+            picks.clear()
+            updates.clear()
+    state = picker.state_dict()
+    checkpoint_s = write(state, directory)
+    return {
+        "build_s": build_s,
+        "pick_ms": statistics.median(picks),
+        "pick_worst_ms": max(picks),
+        "update_ms": statistics.median(updates),
+        "state_mb": size_of(state) / 1e6,
+        "checkpoint_s": checkpoint_s,
+    }
+
+
+def write(state: Any, directory: Path) -> float:
+    """Seconds to copy the state and write it as a checkpoint of a run."""
+
+    async def nothing(path: str) -> None:
+        Path(path).mkdir()
+
+    started = time.perf_counter()
+    checkpointer = Checkpointer(directory, keep=1)
+    asyncio.run(checkpointer.save(1, save_learner=nothing, state={"sampler": state}))
+    return time.perf_counter() - started
+
+
+def size_of(state: Any) -> int:
+    """Bytes of all arrays in a state; the rest is a handful of numbers."""
+    if isinstance(state, np.ndarray):
+        return state.nbytes
+    return sum(map(size_of, state.values())) if isinstance(state, dict) else 0
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--tasks", type=int, default=10_000_000)
+    options = parser.parse_args()
+    num_tasks = 100_000 if options.quick else options.tasks
+    success = np.random.default_rng(1).beta(0.4, 0.4, num_tasks)
+    found = {}
+    for name, make in rules(num_tasks).items():
+        with tempfile.TemporaryDirectory() as directory:
+            found[name] = measure(make, success, Path(directory))
+        shown = "  ".join(f"{key} {value:8.2f}" for key, value in found[name].items())
+        print(f"{name:16} {shown}", file=sys.stderr, flush=True)
+    metrics = {key: max(row[key] for row in found.values()) for key in (*LIMITS, "pick_worst_ms")}
+    over = [key for key, limit in LIMITS.items() if metrics[key] > limit]
+    details = {"num_tasks": num_tasks, "pick": PICK, "limits": LIMITS, "over_the_limit": over, "rules": found}
+    finish("sampler_scale_quick" if options.quick else "sampler_scale", metrics, details, store=options.store)
+
+
+if __name__ == "__main__":
+    main()
