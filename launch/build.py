@@ -21,23 +21,28 @@ from launch.config import RunConfig
 from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
 from launch.plugin_section import PluginSection
 from launch.rundir import RunDirectory
+from prm.actor_model import ModelScorerClient
 from prm.config import ExactPrmConfig
 from prm.models.config import DiscriminativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
 from rewards.actor import JudgeClient, start_judge
 from rewards.config import SandboxConfig
 from rewards.sandbox import WorkerPool
 from rl.checkpoint import Checkpointer
+from rl.credit.group_credit import GroupCredit
 from rl.diagnostics.schedule import Diagnostics
 from rl.evaluate import Evaluator
+from rl.hack_alarms import HackAlarms
 from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
 from rl.learner.reference_actor import ReferenceClient, start_reference
+from rl.learning_scorer import OnlinePrm
 from rl.losses.config import PluginLoss
 from rl.ports import Credit, Generator, Judge, Shaper, TaskSampler
 from rl.record import Recorder
 from rl.reporter import Reporter
 from rl.run import Run
 from rl.sampling.gate import SignalGate
+from rl.step_guard import StepGuard
 from rl.sync import PublishAndProve
 from rl.waits import Waits
 from rollout.actor import EnginePool, start_engines
@@ -222,8 +227,11 @@ def build_run(
         ),
         seed=seed,
     )
-    sources = (services.judge.metrics, services.scorer.metrics, meter.metrics)
     policies = build_policies(config, directory, services.learner, reporter)
+    credit = build_credit(config)
+    sources = [services.judge.metrics, services.scorer.metrics, meter.metrics]
+    if isinstance(credit, GroupCredit):
+        sources.append(credit.metrics)
     return Run(
         loop=config.loop,
         sampling=config.sampling,
@@ -231,14 +239,15 @@ def build_run(
         jobs=jobs,
         generator=meter,
         judge=meter,
-        step_scorer=services.scorer,
+        step_scorer=StepGuard(services.scorer, reporter.warning),
+        online_prm=_online_prm(config, services),
         shapers=_shapers(config),
         gate=SignalGate(config.sampling),
-        credit=reweighed(build_credit(config), policies),
+        credit=reweighed(credit, policies),
         learner=services.learner,
         sync=PublishAndProve(services.learner, services.engines, probes, config.learner.probe_tolerance),
         recorder=Recorder(directory.groups),
-        metrics=ServiceMetricsWriter(directory.root, sources),
+        metrics=ServiceMetricsWriter(directory.root, sources, alarms=HackAlarms(reporter.warning)),
         reporter=reporter,
         checkpointer=Checkpointer(directory.checkpoints, keep=config.loop.keep_checkpoints),
         evaluator=build_evaluator(config, held_out=tasks.held_out, generator=meter, judge=meter, waits=waits),
@@ -248,6 +257,14 @@ def build_run(
         diagnostics=Diagnostics(config.diagnostics, services.learner, geometry_prompts, waits=waits),
         policies=policies,
     )
+
+
+def _online_prm(config: RunConfig, services: Services) -> OnlinePrm | None:
+    """The part that trains the step scorer, where the recipe asks for it."""
+    if not isinstance(config.prm, ImplicitPrmConfig) or config.prm.online is None:
+        return None
+    assert isinstance(services.scorer, ModelScorerClient)
+    return OnlinePrm(scorer=services.scorer, order=config.prm.online.order)
 
 
 def _shapers(config: RunConfig) -> list[Shaper]:

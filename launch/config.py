@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from budgets.config import PLACE, BudgetsConfig
-from launch import diagnostics_rules, effort_rules, mix_rules
+from launch import credit_rules, diagnostics_rules, effort_rules, mix_rules
 from launch.plugin_section import PluginSection
 from launch.sampling_section import SamplingSection
 from prm.config import ExactPrmConfig, NoPrmConfig
@@ -19,7 +19,7 @@ from prm.models.config import LearnedPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
 from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig
-from rl.credit.config import CreditConfig, GdpoCredit, GrpoCredit
+from rl.credit.config import CreditConfig, GrpoCredit
 from rl.diagnostics.config import DiagnosticsConfig
 from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
 from rl.losses.config import LossConfig, PpoClip
@@ -155,7 +155,7 @@ class RunConfig(BaseModel):
         if isinstance(self.model, ScratchModel):
             limits["model.max_positions"] = self.model.max_positions
         effort_rules.check(self.budgets, self.format, self.sft, limits=limits)
-        _process_credit_has_scores(self)
+        credit_rules.check(self.credit, self.prm)
         _reference_is_there_if_needed(self)
         _kl_is_paid(self)
         _loss_takes_the_credit(self)
@@ -248,13 +248,6 @@ def _signal_is_not_dropped(config: RunConfig) -> None:
             f"credit.type = {config.credit.type!r} also learns from groups whose answers are all right or all wrong, "
             f"and sampling.judge_on = {config.sampling.judge_on!r} drops them; set sampling.judge_on = 'off'"
         )
-
-
-def _process_credit_has_scores(config: RunConfig) -> None:
-    if isinstance(config.credit, PluginSection) or not config.credit.reads_steps or config.prm.type != "none":
-        return
-    name = "credit.weights.process" if isinstance(config.credit, GdpoCredit) else "credit.process"
-    raise ValueError(f"{name} needs step scores, and prm.type is 'none'; set prm.type = 'exact', or leave {name} out")
 
 
 def _reference_is_there_if_needed(config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from budgets.config import CeilingsConfig
 from budgets.ledger import Ledger
 from launch.manifest import write_json
+from rl.hack_alarms import HackAlarms
 from rl.metrics import MetricsWriter
 from rl.ports import Generator, Judge, StepScorer
 from rollout.schema import Group, Job, Metric, Outcome, Purpose
@@ -62,8 +63,14 @@ class Meter:
 class ServiceMetricsWriter(MetricsWriter):
     """Adds to every line what the services counted since the line before."""
 
-    def __init__(self, directory: Path, sources: Sequence[Callable[[], list[Metric]]]) -> None:
-        super().__init__(directory)
+    def __init__(
+        self,
+        directory: Path,
+        sources: Sequence[Callable[[], list[Metric]]],
+        *,
+        alarms: HackAlarms | None = None,
+    ) -> None:
+        super().__init__(directory, alarms=alarms)
         self._sources = tuple(sources)
 
     def write(self, step: int, metrics: Iterable[Metric]) -> dict[str, float]:

@@ -65,7 +65,14 @@ class StepScorerClient:
             for trajectory in group.trajectories
         ]
         prompt = group.job.task.prompt[-1].content
-        texts = [StepTexts(prompt=prompt, steps=tuple(step.text for step in steps)) for steps in cuts]
+        texts = [
+            StepTexts(
+                prompt=prompt,
+                steps=tuple(step.text for step in steps),
+                ends_with_answer=self._config.include_answer and bool(trajectory.answer_text.strip()),
+            )
+            for trajectory, steps in zip(group.trajectories, cuts, strict=True)
+        ]
         verdicts = self._score_here(texts)
         if verdicts is None:
             verdicts = await self._score_there(texts)

@@ -7,9 +7,10 @@ or, in chain mode, where each step rewrites an expression and states no equation
 
     score(step_k) = [value(step_k) = value(step_{k-1})],   step_0 being the expression in the prompt
 
-with 0 for a step that is no expression, and NaN for one that follows such a step. Assumptions: `=` means exact
-equality, and U+2248 the left side rounded to the decimals written on the right. Not a measure of progress: a step that
-repeats the last one is right, and a true but useless claim is, too.
+with 0 for a step that is no expression or is written like an earlier step, spaces aside, and NaN for one that follows a
+step that is no expression. Assumptions: `=` means exact equality, and U+2248 the left side rounded to the decimals
+written on the right. Not a measure of progress: a rewriting that leads nowhere is right, and outside of chain mode a
+repeated claim is, too. A step without characters is never cut, so it has no score to earn.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from prm.arithmetic import (
 from prm.claims import Claim, find_claims, longest_expression
 from prm.config import ExactPrmConfig
 
-VERSION = 1  # of the rules in this file, `claims` and `arithmetic`; scores of different versions are not comparable
+VERSION = 2  # of the rules in this file, `claims` and `arithmetic`; scores of different versions are not comparable
 ALGEBRA_TARGET = "prm.symbolic:check"
 
 
@@ -67,6 +68,7 @@ class StepTexts:
 
     prompt: str
     steps: tuple[str, ...]
+    ends_with_answer: bool = False  # the last step is the answer text, which may repeat the step before
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +165,18 @@ def _judge_chain(texts: StepTexts, max_step_chars: int) -> tuple[StepVerdict, ..
     previous = _prompt_value(texts.prompt)
     expected = "the prompt's expression"
     verdicts = []
-    for step in texts.steps:
+    seen: dict[str, Fraction | None] = {}
+    for number, step in enumerate(texts.steps, start=1):
+        written = "".join(step.split())
+        is_answer = texts.ends_with_answer and number == len(texts.steps)
         if len(step) > max_step_chars:
-            verdicts.append(_too_long(step))
-            value = None
+            value, verdict = None, _too_long(step)
+        elif written in seen and not is_answer:
+            value, verdict = seen[written], StepVerdict(0.0, f"repeats an earlier step: {step}")
         else:
             value, verdict = _judge_link(step, previous, expected)
-            verdicts.append(verdict)
+        verdicts.append(verdict)
+        seen[written] = value
         previous, expected = value, step
     return tuple(verdicts)
 

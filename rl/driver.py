@@ -22,12 +22,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from rl import online_prm
 from rl.assembly import Packed, assemble
 from rl.batch import StepResult, TrainingBatch
 from rl.buffer import Slot
 from rl.ending import orderly_end, uninterrupted
+from rl.late_scores import score_slots
 from rl.plan import make_plan
-from rl.reference import follow, reference_metrics, score_slots
+from rl.reference import follow, reference_metrics
 from rl.resume import save_or_warn
 from rl.run import Run
 from rl.scoring import scored_group
@@ -103,6 +105,7 @@ async def train_step(run: Run, packed: Packed) -> None:
     for policy in run.policies:
         await policy.observe(plan, results)
     await follow(run, packed.step)
+    await online_prm.after_training(run, packed.step, [g.scored for g in packed.groups if g.fate.name == "trained"])
     run.buffer.release(packed.num_slots)
     run.retire(packed.groups, num_published=num_published, taught=plan.taught)
     await run.recorder.write(packed.step, packed.groups)

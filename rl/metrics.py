@@ -19,6 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from rl.hack_alarms import HackAlarms
 from rollout.schema import Metric
 
 
@@ -59,8 +60,9 @@ def _reduced(name: str, metrics: list[Metric]) -> float | None:
 class MetricsWriter:
     """Writes below `directory`: metrics.jsonl, and TensorBoard events in tensorboard/."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, alarms: HackAlarms | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._alarms = alarms
         self._path = directory / "metrics.jsonl"
         self._lines: IO[str] | None = None
         self._events = EventFileWriter(str(directory / "tensorboard"))
@@ -68,6 +70,8 @@ class MetricsWriter:
     def write(self, step: int, metrics: Iterable[Metric]) -> dict[str, float]:
         """Reduce, write and flush the metrics of `step`; return them reduced."""
         values = reduce_metrics(metrics)
+        if self._alarms is not None:
+            values |= self._alarms.observe(step, values)
         line = {"step": step, "time": time.time(), "metrics": {n: _finite(v) for n, v in values.items()}}
         if self._lines is None:
             self._lines = self._path.open("a", encoding="utf-8")
@@ -93,6 +97,9 @@ class MetricsWriter:
             partial = self._path.with_suffix(".jsonl.tmp")
             partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(partial, self._path)
+        if self._alarms is not None:
+            for line in kept:
+                self._alarms.replay({n: v for n, v in json.loads(line)["metrics"].items() if v is not None})
         self._events.add_event(Event(step=after_step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def close(self) -> None:

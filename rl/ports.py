@@ -55,6 +55,20 @@ class StepScorer(Protocol):
         ...
 
 
+class OnlineStepScorer(Protocol):
+    """A step scorer that can be trained during the run."""
+
+    async def update(self, trajectories: Sequence[Trajectory], labels: Sequence[float]) -> bool:
+        """Train on answers of labels 1 (right) and 0 (wrong); whether that was done. A failed service is no error."""
+        ...
+
+    async def save(self, path: str) -> None:
+        """Write its weights, optimizer and version below `path`."""
+        ...
+
+    async def load(self, path: str) -> None: ...
+
+
 class Shaper(Protocol):
     """A reward term computed from a whole (task, effort) group, such as a length reward. Pure."""
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
-from rl import plan, reference
+from rl import online_prm, plan, reference
 from rl.checkpoint import Checkpoint, CheckpointError
 from rl.ports import State
 from rl.run import Drought, Run
@@ -34,6 +34,7 @@ async def save(run: Run) -> None:
     async def save_learner(path: str) -> None:
         await run.waits.outside("learn", "the learner to save itself", run.learner.save(path))
         await reference.save(run, path)
+        await online_prm.save(run, path)
         await asyncio.to_thread(plan.save, run.policies, Path(path).parent / POLICIES)
 
     await run.checkpointer.save(run.step, save_learner=save_learner, state=driver_state(run))
@@ -71,4 +72,5 @@ async def resume(run: Run) -> Checkpoint | None:
         "resume", "the learner to load its checkpoint", run.learner.load(str(checkpoint.learner_path))
     )
     await reference.restore(run, checkpoint.path, state["reference"])
+    await online_prm.restore(run, checkpoint.path)
     return checkpoint

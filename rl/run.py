@@ -17,6 +17,7 @@ from rl.config import BufferConfig, LoopConfig, SamplingConfig
 from rl.diagnostics.schedule import Diagnostics
 from rl.evaluate import Evaluator
 from rl.jobs import JobSource
+from rl.learning_scorer import OnlinePrm
 from rl.metrics import MetricsWriter
 from rl.phases import PhaseClock
 from rl.plan import BatchPolicy
@@ -102,6 +103,7 @@ class Run:
     kl_in_reward: float = 0.0  # coefficient of the KL penalty that is paid as a reward
     diagnostics: Diagnostics | None = None
     policies: Sequence[BatchPolicy] = ()  # replay, re-weighting and demonstrations, in the order of their acting
+    online_prm: OnlinePrm | None = None  # where the step scorer learns from the run
     closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
     clock: PhaseClock = field(default_factory=PhaseClock)
 

@@ -51,7 +51,9 @@ async def _judge(run: Run, owner: str, group: Group) -> tuple[Outcome, ...]:
 
 
 async def _score_steps(run: Run, owner: str, group: Group) -> tuple[StepScores | None, ...]:
-    if run.step_scorer is None or group.job.purpose is Purpose.BASELINE:  # a baseline's steps are read by nobody
+    is_late = run.online_prm is not None and run.online_prm.scores_late  # scored when the batch is packed
+    # The steps of a baseline are read by nobody.
+    if run.step_scorer is None or is_late or group.job.purpose is Purpose.BASELINE:
         return (None,) * len(group.trajectories)
     with run.clock.phase("score_steps"):
         return await run.waits.outside(owner, "the step scorer", run.step_scorer.score(group))

@@ -10,6 +10,7 @@
     advantage/..._of_<quarter>            of what is trained on: mean advantage, and mean size, by response length
     staleness/lag_<n>                     share of the samples that are n batches old when they are trained on
     steps/...                             step scores, and whether they agree with the outcome
+    hack/...                              signs of reward hacking, see `rl/hack_metrics.py`
     time/<phase>_s, ...tokens_per_s       see `rl/phases.py`
 Groups that were dropped count everywhere here: leaving them out would show the filter instead of the model.
 """
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rl.batch import TrainingBatch
+from rl.hack_metrics import hack_metrics
 from rl.phases import Lap
 from rl.record import Settled
 from rl.verdict import final_rewards, is_correct
@@ -48,7 +50,7 @@ REPORTED_PHASES = ("generate", "judge", "score_steps", "learn", "publish", "star
 def group_metrics(groups: Sequence[Settled]) -> list[Metric]:
     """Metrics of the groups that were settled in one step."""
     metrics = [metric for settled in groups for metric in _of_group(settled)]
-    return [*metrics, *_of_rewards(groups), *_of_responses(groups)]
+    return [*metrics, *_of_rewards(groups), *_of_responses(groups), *hack_metrics(groups)]
 
 
 def batch_metrics(batch: TrainingBatch, lags: Sequence[int]) -> list[Metric]:

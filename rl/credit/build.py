@@ -21,6 +21,7 @@ from rl.credit.reinforce_pp_baseline import reinforce_pp_baseline_advantages
 from rl.credit.remax import remax_advantages
 from rl.credit.rloo import rloo_advantages
 from rl.credit.siblings import Siblings, components_of, siblings_of
+from rl.credit.steps.build import build_process
 from rl.credit.token_credit import ReturnCredit
 from rl.credit.w_reinforce import w_reinforce_advantages
 from rl.ports import Credit
@@ -33,7 +34,7 @@ def build_credit(config: CreditConfig) -> Credit:
     """The estimator that `config` describes."""
     if isinstance(config, ReinforcePlusPlusCredit):
         return ReturnCredit(config.type, gamma=config.gamma)
-    process = getattr(config, "process", None)
+    process = build_process(getattr(config, "process", None))
     return GroupCredit(config.type, _rule(config), process, needs_greedy_baseline=config.needs_greedy_baseline)
 
 

@@ -8,27 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+
+from rl.credit.process_config import ProcessCredit, Section
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ProcessCredit(_Settings):
-    """The step term that is added to the outcome advantage, token by token."""
-
-    weight: float = Field(gt=0, le=1)
-    """Advantage per unit of step score above the group's mean step score; at most 1, so that the outcome leads."""
-
-    cap: PositiveFloat = 0.5
-    """Largest absolute value of the step term, in units of advantage."""
-
-    on_all_wrong: bool = False
-    """Also apply the term to groups without a single right answer, where it would be the only signal."""
-
-
-class _Estimator(_Settings):
+class _Estimator(Section):
     compares_siblings: ClassVar[bool] = True  # the baseline is the siblings', so a lone attempt has no signal
     needs_equal_rewards: ClassVar[bool] = False  # a group of equal rewards carries signal and must not be dropped
     needs_greedy_baseline: ClassVar[bool] = False  # every group needs one greedy attempt beside its siblings
@@ -46,14 +31,14 @@ class _Estimator(_Settings):
 
 class _WithProcess(_Estimator):
     process: ProcessCredit | None = None
-    """Step term, or none for outcome credit alone."""
+    """How step scores join, or none for outcome credit alone."""
 
     @property
     def reads_steps(self) -> bool:
         return self.process is not None
 
     def gives_token_advantages(self, *, kl_in_reward: bool) -> bool:
-        return self.process is not None
+        return self.process is not None and self.process.is_per_token
 
 
 class GrpoCredit(_WithProcess):
@@ -181,7 +166,7 @@ class GdpoCredit(_Estimator):
     type: Literal["gdpo"] = "gdpo"
     """Selects this rule."""
 
-    weights: Annotated[dict[str, PositiveFloat], Field(min_length=1)] = {"outcome": 1.0}
+    weights: dict[str, PositiveFloat] = Field(default={"outcome": 1.0}, min_length=1)
     """Weight per component: `outcome`, `process` (mean step score), a shaping term, or a named part of the outcome."""
 
     epsilon: PositiveFloat = 1e-4

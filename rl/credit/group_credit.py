@@ -1,4 +1,4 @@
-"""One advantage per sibling, plus the step term where one is configured, spread over the sampled tokens."""
+"""One advantage per sibling, joined by step scores where a rule for them is configured, over the sampled tokens."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rl.credit.config import ProcessCredit
-from rl.credit.process import step_terms
-from rl.verdict import is_correct, judged
-from rollout.schema import Float32Array, ScoredGroup
+from rl.credit.steps.process import Process
+from rollout.schema import Float32Array, Metric, ScoredGroup
 
 Advantages = tuple[Float32Array | None, ...]
 BatchRule = Callable[[Sequence[ScoredGroup]], Sequence[npt.NDArray[np.float64]]]
@@ -21,30 +19,25 @@ class GroupCredit:
     """Implements `rl.ports.Credit` for estimators that give an answer one number."""
 
     def __init__(
-        self, name: str, rule: BatchRule, process: ProcessCredit | None = None, *, needs_greedy_baseline: bool = False
+        self, name: str, rule: BatchRule, process: Process | None = None, *, needs_greedy_baseline: bool = False
     ) -> None:
         self.name = name
         self.needs_greedy_baseline = needs_greedy_baseline
         self._rule = rule
-        self._process = process
+        self._process = process or Process()
 
     def __call__(self, groups: Sequence[ScoredGroup]) -> list[Advantages]:
-        per_sibling = self._rule(groups)
-        return [self._spread(scored, values) for scored, values in zip(groups, per_sibling, strict=True)]
+        prepared = self._process.prepare(groups)
+        per_token = self._process.advantages(prepared, self._rule(prepared))
+        return [_sampled_only(scored, values) for scored, values in zip(prepared, per_token, strict=True)]
 
-    def _spread(self, scored: ScoredGroup, values: npt.NDArray[np.float64]) -> Advantages:
-        advantages: list[Float32Array | None] = []
-        for trajectory, value, term in zip(scored.group.trajectories, values, self._step_terms(scored), strict=True):
-            if np.isnan(value):
-                advantages.append(None)
-            else:
-                advantages.append(np.where(trajectory.sampled, value + term, 0.0).astype(np.float32))
-        return tuple(advantages)
+    def metrics(self) -> list[Metric]:
+        """What the step scores had to say in the last batch, beside the outcome."""
+        return self._process.metrics()
 
-    def _step_terms(self, scored: ScoredGroup) -> list[Float32Array]:
-        lengths = [len(t.token_ids) for t in scored.group.trajectories]
-        has_right_answer = any(is_correct(o) for o in scored.outcomes)
-        if self._process is None or not (has_right_answer or self._process.on_all_wrong):
-            return [np.zeros(length, dtype=np.float32) for length in lengths]
-        steps = [s if is_judged else None for s, is_judged in zip(scored.steps, judged(scored), strict=True)]
-        return step_terms(steps, lengths, weight=self._process.weight, cap=self._process.cap)
+
+def _sampled_only(scored: ScoredGroup, values: Sequence[npt.NDArray[np.float64]]) -> Advantages:
+    return tuple(
+        None if np.isnan(of_one).any() else np.where(trajectory.sampled, of_one, 0.0).astype(np.float32)
+        for trajectory, of_one in zip(scored.group.trajectories, values, strict=True)
+    )

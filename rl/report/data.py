@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rl.evaluate import EvalResult
+from rl.hack_alarms import ALARMS
 from rl.metrics import read_metrics
 from rl.report.curves import Series, ranked_names, series_of
 
@@ -67,6 +68,15 @@ class RunData:
     config: Mapping[str, Any]
     manifest: Mapping[str, Any]
     summary: Mapping[str, Any]  # empty while the run is not finished
+
+    @property
+    def alarms(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """Alarms of reward hacking that rang: name, symptom, and the steps in which they did."""
+        return [
+            (name, symptom, self.series[f"alarm/{name}"].steps)
+            for name, symptom in ALARMS.items()
+            if f"alarm/{name}" in self.series
+        ]
 
     @property
     def before(self) -> Evaluation | None:

@@ -32,6 +32,16 @@ QUICKSTART = RECIPES / "quickstart.toml"
             r"credit\.weights\.process needs step scores",
         ),
         (
+            ["credit.process={ type = 'leave_one_out' }", "prm.type=implicit", "prm.online={}", "prm.kind=q"],
+            r"'leave_one_out' reads step scores of kind logratio or prob, .* gives 'q'; .* kind = 'logratio'",
+        ),
+        (
+            ["credit.process={ type = 'min_form' }", "prm.type=implicit", "prm.online={}"],
+            r"'min_form' reads step scores of kind prob, and the scorer gives 'logratio'; .* use leave_one_out",
+        ),
+        (["credit.process={ type = 'progress' }"], r"prm\.type = 'exact' says whether one step is right; use"),
+        (["credit.process={ type = 'minform' }"], r"credit\.process: .*'minform'.*'min_form'"),
+        (
             ["credit.type=w_reinforce"],
             r"'w_reinforce' also learns from groups .*judge_on = 'outcome' drops them; set sampling\.judge_on = 'off'",
         ),

@@ -140,8 +140,16 @@ def test_a_chain_of_rewritings_is_checked_against_the_prompt_and_each_last_step(
 
 
 def test_in_a_chain_a_step_that_is_no_expression_is_wrong_and_the_next_unjudged() -> None:
-    scores = chain("3+4=", "3+", "7", "7")
+    scores = chain("3+4=", "3+", "7", "4+3")
     assert scores[0] == 0 and math.isnan(scores[1]) and scores[2] == 1
+
+
+def test_in_a_chain_a_repeated_step_earns_nothing() -> None:
+    assert chain("1+2+3=", "3+3", "3+3", "3 + 3", "6") == [1, 0, 0, 1]
+    assert chain("1+2+3=", "3+3", "2+4", "3+3") == [1, 1, 0]  # around in a circle
+    assert chain("1+2+3=", "3+3", "7", "3+3") == [1, 0, 0]  # back to what was right: the slip stays the only link lost
+    answered = StepTexts(prompt="1+2+3=", steps=("3+3", "6", "6"), ends_with_answer=True)
+    assert [v.score for v in judge_steps(CHAIN, answered)] == [1, 1, 1]  # an answer is the last step said again
 
 
 def test_the_prompts_expression_is_found_in_prose() -> None:

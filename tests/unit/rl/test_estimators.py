@@ -21,7 +21,6 @@ from rl.credit.config import (
     GpgCredit,
     GrpoCredit,
     OpoCredit,
-    ProcessCredit,
     ReinforcePlusPlusCredit,
     RemaxCredit,
     RlooCredit,
@@ -33,6 +32,7 @@ from rl.credit.gpg import gpg_advantages
 from rl.credit.grpo import grpo_advantages
 from rl.credit.kl_penalty import kl_rewards
 from rl.credit.opo import opo_advantages
+from rl.credit.process_config import CenteredSteps
 from rl.credit.reinforce_pp import reinforce_pp_advantages
 from rl.credit.reinforce_pp_baseline import reinforce_pp_baseline_advantages
 from rl.credit.remax import remax_advantages
@@ -316,7 +316,7 @@ def test_step_terms_go_on_top_of_any_estimator_that_has_them() -> None:
     scored = make_scored([1.0, 0.0], steps=[steps(1.0), steps(0.0)])
     for kind in (GpgCredit, OpoCredit, RlooCredit):
         plain = first_tokens(kind(), [scored])[0][0]
-        assert first_tokens(kind(process=ProcessCredit(weight=0.2)), [scored])[0][0] == pytest.approx(plain + 0.1)  # type: ignore[operator]
+        assert first_tokens(kind(process=CenteredSteps(weight=0.2)), [scored])[0][0] == pytest.approx(plain + 0.1)  # type: ignore[operator]
     for kind in (BestOfGroupCredit, GdpoCredit, ReinforcePlusPlusCredit, WeightedReinforceCredit):
         with pytest.raises(ValidationError, match="process"):
             kind(process={"weight": 0.2})

@@ -1,0 +1,134 @@
+"""Monitors of reward hacking: what they count, and that each alarm rings for its symptom and for nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl.hack_alarms import ALARMS, RECENT, WINDOW, HackAlarms
+from rl.hack_metrics import hack_metrics, longest_run, repeated
+from rl.metrics import MetricsWriter, read_metrics, reduce_metrics
+from rl.record import Fate, Settled
+from rollout.schema import Metric, StepScores
+from tests.fakes.loop import make_scored
+from tests.unit.rl.test_step_rules import steps
+
+HEALTHY = {
+    "groups/trained_share": 1.0,
+    "train/accuracy": 0.5,
+    "steps/per_answer": 3.0,
+    "steps/score_mean": 0.8,
+    "steps/score_std": 0.1,
+    "steps/correlation": 0.4,
+    "steps/judged_share": 1.0,
+    "hack/one_step_share": 0.1,
+    "hack/repeated_tokens": 0.02,
+    "hack/boilerplate": 0.0,
+    "hack/empty": 0.0,
+    "credit/process_to_outcome": 0.4,
+    "prm/pair_accuracy": 0.7,
+    "prm/stopped": 0.0,
+}
+SYMPTOMS = {
+    "score_without_accuracy": {"steps/score_mean": 0.9},
+    "padding": {"steps/per_answer": 7.0},
+    "one_step": {"hack/one_step_share": 0.8},
+    "repetition": {"hack/repeated_tokens": 0.3},
+    "boilerplate": {"hack/empty": 0.3},
+    "inverted_scorer": {"steps/correlation": -0.2},
+    "process_outweighs": {"credit/process_to_outcome": 1.5},
+    "silent_scorer": {"steps/judged_share": 0.2},
+    "stale_prm": {"prm/pair_accuracy": 0.4},
+}
+
+
+def settled(*texts: str, scores: list[StepScores | None], verdicts: list[float | None]) -> Settled:
+    scored = make_scored(verdicts, steps=scores, length=60)
+    answers = tuple(
+        dataclasses.replace(t, text=text.ljust(60), thinking=(0, 60))
+        for t, text in zip(scored.group.trajectories, texts, strict=True)
+    )
+    group = dataclasses.replace(scored.group, trajectories=answers)
+    return Settled(scored=dataclasses.replace(scored, group=group), fate=Fate(name="trained", step=1))
+
+
+def test_repeated_text_is_found_and_measured() -> None:
+    once = np.arange(50, dtype=np.int32)
+    assert not repeated(once).any()
+    twice = np.concatenate([once, np.arange(25, dtype=np.int32)])
+    np.testing.assert_array_equal(np.flatnonzero(repeated(twice)), range(50, 75))
+    assert longest_run(repeated(twice)) == 25
+    assert repeated(np.zeros(60, dtype=np.int32)).sum() == 59  # all but the first token of the first run
+    assert not repeated(np.zeros(20, dtype=np.int32)).any() and longest_run(np.zeros(0, dtype=np.bool_)) == 0
+
+
+def test_the_numbers_of_a_step() -> None:
+    group = settled(
+        "Thank you!",
+        "so \\boxed{ }",
+        " ",
+        "Hence 3",
+        scores=[steps(0.9, 0.7), steps(0.4), steps(0.2), None],
+        verdicts=[1.0, 0.0, 0.0, 1.0],
+    )
+    values = reduce_metrics(hack_metrics([group]))
+    assert values["hack/boilerplate"] == 0.5
+    assert values["hack/empty"] == 0.25
+    assert values["hack/one_step_share"] == pytest.approx(2 / 3)
+    assert values["hack/tokens_per_step"] == 1
+    assert values["hack/repeated_tokens"] == 0
+    assert values["steps/score_mean"] == pytest.approx((0.8 + 0.4 + 0.2) / 3)
+    assert "steps/correlation" not in values  # three answers say nothing
+    many = reduce_metrics(hack_metrics([group, group, group]))
+    assert many["steps/correlation"] == pytest.approx(np.corrcoef([0.8, 0.4, 0.2], [1, 0, 0])[0, 1], abs=1e-6)
+
+
+def rung(*, then: dict[str, float], now: dict[str, float]) -> tuple[set[str], list[str]]:
+    """Alarms that ring after a window of `then` and RECENT steps of `now`, and all warnings on the way."""
+    warnings: list[str] = []
+    alarms = HackAlarms(warnings.append)
+    found: dict[str, float] = {}
+    for step in range(WINDOW + RECENT):
+        found = alarms.observe(step, then if step < WINDOW else now)
+    return {name.removeprefix("alarm/") for name in found}, warnings
+
+
+def test_every_alarm_has_a_test() -> None:
+    assert set(SYMPTOMS) == set(ALARMS)
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_rings_for_its_symptom_alone_and_names_it_once(name: str) -> None:
+    ringing, warnings = rung(then=HEALTHY, now=HEALTHY | SYMPTOMS[name])
+    assert ringing == {name}
+    assert len(warnings) == 1 and f"alarm {name}: {ALARMS[name]}" in warnings[0]
+
+
+def test_a_healthy_run_and_one_that_learns_are_left_alone() -> None:
+    assert rung(then=HEALTHY, now=HEALTHY) == (set(), [])
+    learned = HEALTHY | {"train/accuracy": 0.7, "steps/score_mean": 0.9, "steps/per_answer": 7.0}
+    assert rung(then=HEALTHY, now=learned) == (set(), [])
+    without_steps = {name: HEALTHY[name] for name in ("groups/trained_share", "train/accuracy", "hack/empty")}
+    assert rung(then=without_steps, now=without_steps) == (set(), [])
+
+
+def test_alarms_are_written_and_a_resumed_run_goes_on_with_them(tmp_path: Path) -> None:
+    def write(writer: MetricsWriter, first: int, last: int) -> None:
+        for step in range(first, last + 1):
+            values = HEALTHY | SYMPTOMS["repetition"] if step > RECENT else HEALTHY
+            writer.write(step, [Metric(name=n, value=v, reduce="last") for n, v in values.items()])
+            writer.write(step, [Metric(name="eval/high/greedy/accuracy", value=0.5)])  # another line of the same step
+        writer.close()
+
+    whole, parts, warnings = tmp_path / "whole", tmp_path / "parts", list[str]()
+    write(MetricsWriter(whole, alarms=HackAlarms(warnings.append)), 1, 14)
+    write(MetricsWriter(parts, alarms=HackAlarms(warnings.append)), 1, 8)
+    resumed = MetricsWriter(parts, alarms=HackAlarms(warnings.append))
+    resumed.set_aside(after_step=6)
+    write(resumed, 7, 14)
+    lines = [[(line["step"], line["metrics"]) for line in read_metrics(d / "metrics.jsonl")] for d in (whole, parts)]
+    assert lines[0] == lines[1]
+    assert [step for step, values in lines[0] if "alarm/repetition" in values] == list(range(2 * RECENT - 3, 15))
