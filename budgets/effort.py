@@ -92,6 +92,10 @@ class EffortSchedule:
         number = None if numbers is None else draw_number(numbers, number_point)
         return budget_at(self._config, name, step=step, number=number)
 
+    def adopt(self, config: BudgetsConfig) -> None:
+        """Draw by these settings from now on; the draws go on where they were."""
+        self._config = config
+
     def state_dict(self) -> Mapping[str, Any]:
         return {"seed": self._seed, "num_draws": self._num_draws}
 

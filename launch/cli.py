@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from launch import coldstart_cli, eval_cli, plan_cli, preflight_cli, rewards_cli
+from launch import coldstart_cli, ctl_cli, eval_cli, plan_cli, preflight_cli, rewards_cli
 from launch.terminal import console
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.add_typer(coldstart_cli.app)
 app.add_typer(eval_cli.app)
 app.add_typer(rewards_cli.app)
+app.add_typer(ctl_cli.app)
 app.command()(plan_cli.plan)
 app.command()(preflight_cli.preflight)
 
@@ -66,6 +67,9 @@ def train(
         typer.Argument(help="A TOML recipe, or a shipped one by name: quickstart, smollm2. Not needed with --resume."),
     ] = None,
     overrides: Overrides = None,
+    changes: Annotated[
+        Path | None, typer.Option(help="A control.jsonl: make the same changes of settings at the same steps.")
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(help="Continue this run directory after its last finished phase and checkpoint.")
     ] = None,
@@ -88,9 +92,11 @@ def train(
     if resume is not None:
         config, directory = sessions.reopen(resume, name=recipe, overrides=overrides or [])
     elif recipe is not None:
-        config, directory = sessions.begin(recipe, overrides or [])
+        config, directory = sessions.begin(recipe, overrides or [], changes=changes)
     else:
         raise typer.BadParameter("name a recipe, or a run to --resume")
+    if resume is not None and changes is not None:
+        raise typer.BadParameter("--changes is for a new run; a resumed one has its own")
     phases.train(config, directory, console())
 
 

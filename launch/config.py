@@ -81,6 +81,9 @@ class ClusterConfig(BaseModel):
     start_deadline_s: PositiveFloat = 300.0
     """Seconds that engines, learner and services may take to start."""
 
+    control: bool = True
+    """Let `ponder ctl` reach the training: a free port of the loopback interface, with a token in the run directory."""
+
 
 class RunConfig(BaseModel):
     """One run. A recipe is this, in TOML."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # build imports Ray, which must wait for a cluster session
     from launch.build import Services
     from rl.evaluate import EvalResult
     from rl.record import Settled
+    from rl.run import Run
     from rollout.tasks.splits import TaskSplits
 
 MODEL, COLD_START, SERVICES, REPORT = "model", "cold start", "start services", "report"
@@ -143,7 +144,29 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
     )
     await resume(run)
     reporter.resumed(run.step)
+    await _control(job, run)
     await driver.train(run)
+
+
+async def _control(job: Work, run: Run) -> None:
+    """What people asked of this run before holds again, and they may ask for more."""
+    from launch.live_settings import LiveSettings
+    from rl.control import Control
+
+    settings = LiveSettings(job.config, run)
+    run.control = Control(adopt=settings.adopt, log=job.directory.control_log)
+    await run.control.resume(run.step)
+    if not job.config.cluster.control:
+        return
+    from launch.control import ControlService
+
+    try:
+        service = ControlService(run, settings, place=job.directory.control, loop=asyncio.get_running_loop())
+    except OSError as error:
+        job.console.warning(f"`ponder ctl` will not reach this run: no port on the loopback interface ({error})")
+        return
+    service.start()
+    run.closers = (*run.closers, service.close)
 
 
 async def _without_quarantined(job: Work, services: Services, tasks: TaskSplits) -> TaskSplits:

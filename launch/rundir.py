@@ -14,6 +14,7 @@
 - checkpoints/: written aside and renamed when whole
 - usage.json: seconds and peak memory over all sessions
 - summary.json, report.html: what came out
+- control.jsonl: what people asked of the run while it went on; control.json: how to ask, while it does
 - logs/, errors.log: of engines, learner, services and Ray; full tracebacks
 """
 
@@ -65,6 +66,8 @@ class RunDirectory:
         self.start_model = root / "start_model"
         self.model = root / "model"
         self.errors = root / "errors.log"
+        self.control = root / "control.json"
+        self.control_log = root / "control.jsonl"
 
     @classmethod
     def create(cls, config: RunConfig) -> RunDirectory:

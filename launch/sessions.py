@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from launch.config import PathModel, RunConfig
 from launch.model_dir import check_model
 from launch.recipe import RecipeError
 from launch.rundir import RunDirectory
+from rl.control import read_changes
 
 SHIPPED = Path(__file__).parent / "recipes"
 # Sections that a resumed run may change: how long and where it runs. Any other would make it another experiment.
@@ -24,12 +26,23 @@ def find_recipe(name: str) -> Path:
     return shipped if not path.is_file() and shipped.is_file() else path
 
 
-def begin(name: str, overrides: Sequence[str]) -> tuple[RunConfig, RunDirectory]:
-    """A new run. Whatever can be checked without starting anything is checked before its directory is made."""
+def begin(name: str, overrides: Sequence[str], *, changes: Path | None = None) -> tuple[RunConfig, RunDirectory]:
+    """A new run. Whatever can be checked without starting anything is checked before its directory is made.
+
+    `changes` is the control.jsonl of another run, whose changes of settings this one is to repeat.
+    """
+    repeated = [] if changes is None else read_changes(changes)
+    if changes is not None and not repeated:
+        raise ValueError(f"{changes} holds no change of a setting; leave --changes out")
     config = recipe.load(find_recipe(name), overrides)
     if isinstance(config.model, PathModel):
         check_model(Path(config.model.path), setting="model.path")
-    return config, RunDirectory.create(config)
+    directory = RunDirectory.create(config)
+    for change in repeated:
+        entry = {"time": 0.0, "after_step": change.after_step, "action": "set", "settings": change.settings}
+        with directory.control_log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(entry) + "\n")
+    return config, directory
 
 
 def reopen(root: Path, *, name: str | None, overrides: Sequence[str]) -> tuple[RunConfig, RunDirectory]:

@@ -84,10 +84,19 @@ async def learn(run: Run) -> None:
                 packed = await run.waits.inside("learn", f"the batch of step {step}", run.batches.get())
             await uninterrupted(train_step(run, packed))
             run.drought.check(run.loop.drought_limit)
-            if run.is_evaluation_due():
-                await evaluate(run)
-            if run.is_checkpoint_due():
-                await uninterrupted(save_or_warn(run))
+            await between_steps(run)
+            while run.control is not None and run.control.is_paused:
+                await run.waits.held("learn", "someone to resume the run", run.control.next_order())
+                await between_steps(run)
+
+
+async def between_steps(run: Run) -> None:
+    if run.is_evaluation_due():
+        await evaluate(run)
+    if run.is_checkpoint_due():
+        await uninterrupted(save_or_warn(run))
+    if run.control is not None:
+        run.control.orders_done()
 
 
 async def train_step(run: Run, packed: Packed) -> None:
@@ -106,6 +115,8 @@ async def train_step(run: Run, packed: Packed) -> None:
         await policy.observe(plan, results)
     await follow(run, packed.step)
     await online_prm.after_training(run, packed.step, [g.scored for g in packed.groups if g.fate.name == "trained"])
+    if run.control is not None:
+        await run.control.at_boundary(packed.step)
     run.buffer.release(packed.num_slots)
     run.retire(packed.groups, num_published=num_published, taught=plan.taught)
     await run.recorder.write(packed.step, packed.groups)

@@ -46,6 +46,10 @@ class JobSource:
     def num_out(self) -> int:
         return len(self._out) + len(self._again)
 
+    def adopt(self, *, num_siblings: int, sampling: Sampling) -> None:
+        """Make jobs like this from now on; jobs that are out stay as they are."""
+        self._num_siblings, self._sampling = num_siblings, sampling
+
     def next(self, step: int) -> Job:
         """The next job for a slot of `step`; jobs of an interrupted run come first."""
         job = self._again.popleft() if self._again else self._fresh(step)

@@ -164,6 +164,11 @@ class Learner(Protocol):
         """Update the weights once per optimizer step in the batch. Raises on a non-finite loss, before the update."""
         ...
 
+    async def adopt(self, config: Any, loss: Any, *, temperature: float) -> None:
+        """Use these settings from the next step on, on every rank: learning rate, weights of the loss's terms, and the
+        sampling temperature. What else differs from the settings of the start is not looked at."""
+        ...
+
     async def save(self, path: str) -> None:
         """Write model (Hugging Face format under `path/model`), optimizer, schedule and RNG state below `path`."""
         ...

@@ -14,6 +14,7 @@ from rl.batch import TrainingBatch
 from rl.buffer import Buffer, Slot
 from rl.checkpoint import Checkpointer
 from rl.config import BufferConfig, LoopConfig, SamplingConfig
+from rl.control import Control
 from rl.diagnostics.schedule import Diagnostics
 from rl.evaluate import Evaluator
 from rl.jobs import JobSource
@@ -104,6 +105,7 @@ class Run:
     diagnostics: Diagnostics | None = None
     policies: Sequence[BatchPolicy] = ()  # replay, re-weighting and demonstrations, in the order of their acting
     online_prm: OnlinePrm | None = None  # where the step scorer learns from the run
+    control: Control | None = None  # what people ask of the run while it goes on
     closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
     clock: PhaseClock = field(default_factory=PhaseClock)
 
@@ -165,6 +167,8 @@ class Run:
         """Whether the weights after `step` are to be evaluated and have not been."""
         if self.evaluator is None or self.evaluated_step == self.step:
             return False
+        if self.control is not None and self.control.wants_evaluation:
+            return True
         if self.step == 0:
             return self.evaluator.config.at_start
         is_last = self.step == self.loop.num_steps
@@ -173,6 +177,8 @@ class Run:
 
     def is_checkpoint_due(self) -> bool:
         """Whether `checkpoint_every` steps are unsaved; so one that failed is tried again after the next step."""
+        if self.control is not None and self.control.wants_checkpoint:
+            return self.saved_step != self.step
         every = self.loop.checkpoint_every
         return every > 0 and self.step // every > self.saved_step // every
 

@@ -67,6 +67,14 @@ class Waits:
             finally:
                 task.cancel()
 
+    async def held(self, owner: str, target: str, call: Awaitable[T]) -> T:
+        """Await something that may take as long as it likes, such as a person. The other waits bear with it."""
+        with self._registered(owner, target, is_outside=True):
+            try:
+                return await call
+            finally:
+                self._last_return = asyncio.get_running_loop().time()
+
     def under_way(self) -> list[Wait]:
         """Current waits, oldest first."""
         return list(self._waits.values())

@@ -69,6 +69,9 @@ class LearnerRank(ReferenceHost):
     def gradient_cosine(self, some: PackedBatch, others: PackedBatch) -> float:
         return self._engine.gradient_cosine(some, others)
 
+    def adopt(self, config: LearnerConfig, loss: LossConfig, temperature: float) -> None:
+        self._engine.adopt(config, loss, temperature)
+
     def save(self, path: str) -> None:
         self._engine.save(path)
 
@@ -170,6 +173,11 @@ class LearnerClient:
         batches = [self._pack(info, samples, ranks=1, steps=1) for samples in (some, others)]
         measured: list[float] = await self._results([self._ranks[0].gradient_cosine.remote(*batches)])
         return measured[0]
+
+    async def adopt(self, config: LearnerConfig, loss: LossConfig, *, temperature: float) -> None:
+        """Use the learning rate, the weights of the loss's terms and the temperature of these from the next step on."""
+        await self._all(lambda rank: rank.adopt.remote(config, loss, temperature))
+        self._config, self._loss = config, loss
 
     async def save(self, path: str) -> None:
         """Write `path/model` (Hugging Face format, tokenizer included), optimizer, version and random state."""

@@ -247,6 +247,12 @@ class LearnerEngine:
             dump_step(path, packed, names, step=step, error=error, blamed=blamed)
         return NonFiniteError(f"{error}; the batch is in {path}")
 
+    def adopt(self, config: LearnerConfig, loss: LossConfig, temperature: float) -> None:
+        """Learning rate, weights of the loss's terms and temperature from the next step on."""
+        self._config = config
+        self._objective.adopt(loss)
+        self._engine.module.temperature = temperature
+
     # -------------------------------------------------------------------------------------------- publishing
 
     def export_chunk(self, index: int) -> list[tuple[str, torch.Tensor]]:

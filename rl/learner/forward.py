@@ -27,7 +27,7 @@ class TokenScorer(torch.nn.Module):  # type: ignore[misc]  # torch is not type-c
     def __init__(self, model: torch.nn.Module, *, temperature: float, max_logit_mib: int) -> None:
         super().__init__()
         self.model = model
-        self._temperature = temperature
+        self.temperature = temperature
         self.head = ChunkedHead(model.get_output_embeddings(), max_logit_mib=max_logit_mib)
 
     def forward(
@@ -55,7 +55,7 @@ class TokenScorer(torch.nn.Module):  # type: ignore[misc]  # torch is not type-c
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False, **attention).last_hidden_state
         picked = hidden.flatten(0, 1).index_select(0, chosen)
         labels = targets.flatten().index_select(0, chosen)
-        chosen_temperature = self._temperature if temperature is None else temperature
+        chosen_temperature = self.temperature if temperature is None else temperature
         logprobs, entropies = self.head(
             picked, labels, temperature=chosen_temperature, entropy_gradient=entropy_gradient
         )

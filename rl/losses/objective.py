@@ -49,6 +49,12 @@ class Objective:
         self.coefficients = Coefficients(config)
         self._totals: torch.Tensor | None = None  # of the optimizer step so far: k3, entropy, tokens, sequences
 
+    def adopt(self, config: LossConfig) -> None:
+        """Go on with the coefficients of these settings; one that adapts keeps what it has come to."""
+        state = self.coefficients.state()
+        self._config, self.coefficients = config, Coefficients(config)
+        self.coefficients.load(state)
+
     @property
     def needs_entropy_gradient(self) -> bool:
         return isinstance(self._config.entropy, EntropyBonus | AdaptiveEntropy)

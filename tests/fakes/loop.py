@@ -23,6 +23,7 @@ from rl.credit.build import build_credit
 from rl.credit.config import CreditConfig, DrGrpoCredit
 from rl.evaluate import EvalResult, Evaluator
 from rl.jobs import JobSource
+from rl.learner.config import LearnerConfig, LossConfig
 from rl.metrics import MetricsWriter
 from rl.record import Fate, Recorder
 from rl.run import Run
@@ -216,6 +217,10 @@ class FakeLearner:
     published: list[int] = field(default_factory=list)  # versions before each batch, the first included
     lags: list[int] = field(default_factory=list)  # per batch, the largest lag in batches
     trained: list[TrainingBatch] = field(default_factory=list)
+    adopted: list[tuple[int, float, float]] = field(default_factory=list)  # version, learning rate, temperature
+
+    async def adopt(self, config: LearnerConfig, loss: LossConfig, *, temperature: float) -> None:
+        self.adopted.append((self.version, config.lr, temperature))
 
     async def step(self, batch: TrainingBatch) -> StepResult:
         if self.fault is not None:
