@@ -216,6 +216,13 @@ def build_run(
     """Wire a training run that starts at step 0; `rl.resume` moves it on."""
     seed = config.run.seed
     waits = Waits(config.loop.wait_deadline_s)
+    num_slots = config.loop.groups_per_step * (config.buffer.max_lag + 1)
+    if len(tasks.train) < num_slots:
+        reporter.warning(
+            f"{len(tasks.train)} training tasks are fewer than the {num_slots} groups under way at a time "
+            f"(loop.groups_per_step x (buffer.max_lag + 1)), so tasks are sampled twice under the same weights; add "
+            f"tasks or lower one of the two"
+        )
     meter = Meter(services.engines, services.judge, config.budgets.ceilings, path=directory.ledger)
     jobs = JobSource(
         build_sampler(config, tasks.train),

@@ -154,6 +154,7 @@ class RunConfig(BaseModel):
     def _sections_fit_together(self) -> Self:
         _groups_have_a_signal(self)
         _signal_is_not_dropped(self)
+        _surplus_can_be_carried(self)
         limits = {"rollout.max_model_len": self.rollout.max_model_len}
         if isinstance(self.model, ScratchModel):
             limits["model.max_positions"] = self.model.max_positions
@@ -250,6 +251,14 @@ def _signal_is_not_dropped(config: RunConfig) -> None:
         raise ValueError(
             f"credit.type = {config.credit.type!r} also learns from groups whose answers are all right or all wrong, "
             f"and sampling.judge_on = {config.sampling.judge_on!r} drops them; set sampling.judge_on = 'off'"
+        )
+
+
+def _surplus_can_be_carried(config: RunConfig) -> None:
+    if config.sampling.surplus and config.buffer.max_lag == 0:
+        raise ValueError(
+            f"sampling.surplus = {config.sampling.surplus} carries finished groups over to the next step, where they "
+            f"are one batch old, and buffer.max_lag = 0 forbids it; set buffer.max_lag >= 1 or surplus = 0"
         )
 
 

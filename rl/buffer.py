@@ -21,6 +21,8 @@ Corollaries
  - max_lag = 0: slot i of batch k is admitted only once batch k - 1 is live. This *is* the synchronous algorithm.
  - A dropped group keeps its slot until its batch is retired, or passes it on to a fresh task that is sampled later
    than it was: newer weights, same batch. Both leave the bound as it is.
+ - A group sampled without a slot (`rl/spares.py`) enters a slot of batch k only if at most max_lag batches were
+   published between its own admission and the training of k, which is the claim itself.
  - Steps 2 and 5 are where an error would creep in: training out of order, or releasing before the weights are live.
 
 On resume no slot is held and nothing sampled survives, so the count starts again from zero and the claim holds afresh.
@@ -42,9 +44,16 @@ class Slot:
     step: int  # the batch it belongs to
     attempts: list[ScoredGroup] = field(default_factory=list)
     drop_reasons: list[str | None] = field(default_factory=list)  # per attempt; None: admitted
+    num_rolled: int = 0  # attempts that were sampled for this slot
     is_settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add(self, scored: ScoredGroup, drop_reason: str | None) -> None:
+        """An attempt that was sampled for this slot."""
+        self.num_rolled += 1
+        self.attach(scored, drop_reason)
+
+    def attach(self, scored: ScoredGroup, drop_reason: str | None) -> None:
+        """A group from elsewhere that is settled together with this slot."""
         self.attempts.append(scored)
         self.drop_reasons.append(drop_reason)
 

@@ -35,12 +35,21 @@ class SamplingConfig(BaseModel):
     max_refills: int = Field(default=0, ge=0, le=64)
     """Fresh tasks that one slot may be given, after which a drop shrinks the batch; only with on_drop = "replace"."""
 
+    surplus: int = Field(default=0, ge=0, le=4096)
+    """Groups sampled ahead, which replace dropped ones at once; unused ones serve the next step, as far as
+    buffer.max_lag allows; only with on_drop = "replace"."""
+
     @model_validator(mode="after")
     def _refills_fit_the_rule(self) -> SamplingConfig:
         if (self.on_drop == "replace") != (self.max_refills > 0):
             raise ValueError(
                 "max_refills counts replacements, so it must be >= 1 with on_drop = 'replace' and 0 with 'shrink'; "
                 f"got on_drop = {self.on_drop!r} and max_refills = {self.max_refills}"
+            )
+        if self.surplus and self.on_drop != "replace":
+            raise ValueError(
+                f"surplus groups replace dropped ones, so surplus = {self.surplus} needs on_drop = 'replace', got "
+                f"{self.on_drop!r}"
             )
         return self
 

@@ -33,6 +33,7 @@ from rl.reference import follow, reference_metrics
 from rl.resume import save_or_warn
 from rl.run import Run
 from rl.scoring import scored_group
+from rl.spares import Spare
 from rl.step_metrics import batch_metrics, group_metrics, labelled, time_metrics
 from rollout.schema import Job, Metric
 
@@ -52,8 +53,13 @@ async def feed(run: Run, loops: asyncio.TaskGroup) -> None:
     for _ in range(len(run.steps_left) * run.loop.groups_per_step):
         with run.blame("feed", "admission"):
             slot = await run.waits.inside("feed", "a free buffer slot", run.buffer.admit())
-            job = run.jobs.next(slot.step)
-        loops.create_task(roll(run, slot, job))
+            if run.spares.fill(slot, max_lag=run.lag.max_lag):
+                slot.is_settled.set()
+            else:
+                loops.create_task(roll(run, slot, run.jobs.next(slot.step)))
+            while run.may_begin_spare(slot):
+                run.spares.begin()
+                loops.create_task(roll_spare(run, run.jobs.next(slot.step + 1), run.step))
 
 
 async def roll(run: Run, slot: Slot, job: Job) -> None:
@@ -61,11 +67,18 @@ async def roll(run: Run, slot: Slot, job: Job) -> None:
         scored = await scored_group(run, job)
         reason = run.gate.reject(scored)
         slot.add(scored, reason)
-        if reason is None or not run.may_refill(slot):
+        if reason is None or run.spares.fill(slot, max_lag=run.lag.max_lag) or not run.may_refill(slot):
             slot.is_settled.set()
             return
         replacement = run.jobs.next(slot.step)
     await roll(run, slot, replacement)
+
+
+async def roll_spare(run: Run, job: Job, born: int) -> None:
+    """A group ahead of need (`rl/spares.py`), admitted when `born` was the last batch trained."""
+    with run.blame("roll", job):
+        scored = await scored_group(run, job)
+        run.spares.finish(Spare(scored=scored, born=born, drop_reason=run.gate.reject(scored)))
 
 
 async def pack(run: Run) -> None:
@@ -124,7 +137,7 @@ async def train_step(run: Run, packed: Packed) -> None:
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_weights(run.step, run.clock)
     metrics += [*group_metrics(packed.groups), *run.jobs.sampler.metrics(), *run.gate.metrics(), *run.buffer.metrics()]
-    metrics += [metric for policy in run.policies for metric in policy.metrics()]
+    metrics += [*run.spares.metrics(), *(metric for policy in run.policies for metric in policy.metrics())]
     metrics += time_metrics(run.clock.lap(), sum(b.num_loss_tokens for b in plan.batches))
     run.metrics.write(packed.step, metrics)
     run.reporter.step(packed.step, batch, results[0] if results else None, metrics)

@@ -15,6 +15,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from rl.ports import EffortMix, State, TaskSampler
+from rl.sampling.domains import DomainWatch
 from rl.verdict import tally
 from rollout.schema import Job, Sampling, ScoredGroup, Task, TokenBudget
 
@@ -39,6 +40,7 @@ class JobSource:
         self._sampling = sampling
         self._seed = seed
         self._num_issued = 0
+        self._domains = DomainWatch()
         self._again: deque[Job] = deque()
         self._out: dict[str, Job] = {}
 
@@ -56,16 +58,22 @@ class JobSource:
         self._out[job.group_id] = job
         return job
 
-    def retire(self, scored: ScoredGroup, *, lag: int) -> None:
-        """The fate of this group is final: the sampler learns how it went. `lag` as in `rl.verdict.Tally`."""
+    def retire(self, scored: ScoredGroup, *, lag: int) -> str | None:
+        """The fate of this group is final: the sampler learns how it went. `lag` as in `rl.verdict.Tally`.
+
+        Returns a warning if the task's source has just been found to give no signal.
+        """
         job = self._out.pop(scored.group.job.group_id)
-        self.sampler.observe(job.task, tally(scored, lag=lag))
+        told = tally(scored, lag=lag)
+        self.sampler.observe(job.task, told)
+        return self._domains.observe(job.task.source, told)
 
     def state_dict(self) -> State:
         """Everything a resumed run needs, JSON-able. Taken between two awaits, so it is a single moment."""
         return {
             "num_issued": self._num_issued,
             "sampler": self.sampler.state_dict(),
+            "domains": self._domains.state_dict(),
             "efforts": self.efforts.state_dict(),
             "pending": [_job_state(job) for job in (*self._out.values(), *self._again)],
         }
@@ -73,6 +81,7 @@ class JobSource:
     def load_state_dict(self, state: State) -> None:
         """Raises ValueError when a pending task is not among the tasks of this run."""
         self.sampler.load_state_dict(state["sampler"])
+        self._domains.load_state_dict(state["domains"])
         self.efforts.load_state_dict(state["efforts"])
         self._num_issued = state["num_issued"]
         self._out.clear()

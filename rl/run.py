@@ -25,6 +25,7 @@ from rl.plan import BatchPolicy
 from rl.ports import Credit, Gate, Generator, Judge, Learner, Reference, Shaper, StepScorer, WeightSync
 from rl.record import Recorder, Settled
 from rl.reporter import Reporter
+from rl.spares import Spares
 from rl.waits import Waits
 from rollout.schema import Job
 
@@ -118,14 +119,17 @@ class Run:
     published: list[int] = field(init=False)  # versions that went live in this process, ascending
     failure: Failure | None = field(default=None, init=False)
     buffer: Buffer = field(init=False)
+    spares: Spares = field(init=False)
     batches: asyncio.Queue[Packed] = field(init=False)
 
     def begin(self) -> None:
         """Make the empty buffer and queue for the steps that are left."""
         self.published = [self.version]
         self.batches = asyncio.Queue(maxsize=1)
+        self.spares = Spares(self.sampling.surplus)
+        reserved = 1 if self.sampling.surplus else 0  # a batch of lag is left for groups that are carried over
         self.buffer = Buffer(
-            groups_per_step=self.loop.groups_per_step, max_lag=self.lag.max_lag, first_step=self.step + 1
+            groups_per_step=self.loop.groups_per_step, max_lag=self.lag.max_lag - reserved, first_step=self.step + 1
         )
 
     @property
@@ -134,7 +138,12 @@ class Run:
 
     def may_refill(self, slot: Slot) -> bool:
         """Whether a slot whose group was dropped gets a fresh task. max_refills is 0 unless on_drop is "replace"."""
-        return len(slot.attempts) <= self.sampling.max_refills
+        return slot.num_rolled <= self.sampling.max_refills
+
+    def may_begin_spare(self, slot: Slot) -> bool:
+        """Whether a group is sampled ahead after `slot`: once a step's own are under way, and not for no step."""
+        is_last = (slot.index + 1) % self.loop.groups_per_step == 0
+        return is_last and slot.step < self.loop.num_steps and self.spares.may_begin()
 
     def lags(self, batch: TrainingBatch) -> list[int]:
         """Per fresh sample, batches published between sampling and now. Raises StalenessError above max_lag."""
@@ -158,7 +167,8 @@ class Run:
             reason = settled.fate.reason if settled.fate.name == "dropped" else None
             sampled_by = max(t.policy.start for t in settled.scored.group.trajectories)  # one that failed may say 0
             lag = num_published - bisect_right(self.published, sampled_by, hi=num_published)
-            self.jobs.retire(settled.scored, lag=lag)
+            if warning := self.jobs.retire(settled.scored, lag=lag):
+                self.reporter.warning(warning)
             self.gate.observe(settled.scored, reason)
             self.drought.observe(None if settled.scored.group.job.group_id in taught else reason)
             self.reporter.group(settled.scored, settled.fate)
