@@ -216,13 +216,8 @@ def build_run(
     """Wire a training run that starts at step 0; `rl.resume` moves it on."""
     seed = config.run.seed
     waits = Waits(config.loop.wait_deadline_s)
-    num_slots = config.loop.groups_per_step * (config.buffer.max_lag + 1)
-    if len(tasks.train) < num_slots:
-        reporter.warning(
-            f"{len(tasks.train)} training tasks are fewer than the {num_slots} groups under way at a time "
-            f"(loop.groups_per_step x (buffer.max_lag + 1)), so tasks are sampled twice under the same weights; add "
-            f"tasks or lower one of the two"
-        )
+    if warning := small_pool(config, len(tasks.train)):
+        reporter.warning(warning)
     meter = Meter(services.engines, services.judge, config.budgets.ceilings, path=directory.ledger)
     jobs = JobSource(
         build_sampler(config, tasks.train),
@@ -284,6 +279,17 @@ def build_credit(config: RunConfig) -> Credit:
     name, settings = _choice(config.credit)
     credit: Credit = plugins.load("ponder.credit", name)(settings)
     return credit
+
+
+def small_pool(config: RunConfig, num_tasks: int) -> str:
+    """A warning where the training tasks are fewer than the groups under way at a time; else nothing."""
+    num_slots = config.loop.groups_per_step * (config.buffer.max_lag + 1)
+    if num_tasks >= num_slots:
+        return ""
+    return (
+        f"{num_tasks} training tasks are fewer than the {num_slots} groups under way at a time (loop.groups_per_step x "
+        f"(buffer.max_lag + 1)), so tasks are sampled twice under the same weights; add tasks or lower one of the two"
+    )
 
 
 def build_sampler(config: RunConfig, tasks: Sequence[Task]) -> TaskSampler:
