@@ -36,7 +36,7 @@ from rollout.schema import Group, Job, PolicySpan, Trajectory
 
 if TYPE_CHECKING:  # build imports Ray, which must wait for a cluster session
     from launch.build import Services
-    from rollout.actor import EnginePool
+    from rollout.pool import EnginePool
     from rollout.tasks.splits import TaskSplits
 
 

@@ -45,8 +45,9 @@ from rl.sampling.gate import SignalGate
 from rl.step_guard import StepGuard
 from rl.sync import PublishAndProve
 from rl.waits import Waits
-from rollout.actor import EnginePool, start_engines
+from rollout.actor import start_engines
 from rollout.config import ProceduralSource
+from rollout.pool import EnginePool
 from rollout.schema import Sampling, Task
 from rollout.tasks.load import load_tasks
 from rollout.tasks.splits import TaskSplits
@@ -231,7 +232,8 @@ def build_run(
     )
     policies = build_policies(config, directory, services.learner, reporter)
     credit = build_credit(config)
-    sources = [services.judge.metrics, services.scorer.metrics, meter.metrics]
+    services.engines.notify = reporter.warning
+    sources = [services.engines.metrics, services.judge.metrics, services.scorer.metrics, meter.metrics]
     if isinstance(credit, GroupCredit):
         sources.append(credit.metrics)
     return Run(

@@ -6,12 +6,10 @@ engine is, gives every call a deadline, and turns whatever went wrong into one e
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +18,15 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from rollout.config import FormatConfig, RolloutConfig
 from rollout.continuation import Continuation, Continued, continue_all
-from rollout.engine import EngineDeadError, EngineError, EngineTimeoutError, Request
+from rollout.engine import EngineTimeoutError, Request
 from rollout.generate import generate_group
+from rollout.pool import EnginePool, EngineStats, Member
 from rollout.render import Renderer
 from rollout.schema import Float32Array, Group, Job
 
 MAX_CALLS = 10_000  # calls an actor accepts at a time; far above what a run keeps in flight
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 TokenLists = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStats:
-    """What an engine has done since it started."""
-
-    version: int
-    num_groups: int
-    num_sampled_tokens: int
 
 
 class RolloutActor:
@@ -113,130 +103,6 @@ def _write_output_to(log_path: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
-# ------------------------------------------------------------------------------------------------ the pool
-
-
-class _Member:
-    """One engine as the pool sees it."""
-
-    def __init__(self, name: str, actor: Any, log_path: str) -> None:
-        self.name = name
-        self.actor = actor
-        self.log_path = log_path
-        self.num_pending = 0  # siblings asked for and not yet returned
-
-    async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
-        """Call a method of the actor. Raises an EngineError that names the engine, the call and the log."""
-        ref = getattr(self.actor, method).remote(*args)
-        try:
-            return await asyncio.wait_for(ref, timeout_s)
-        except TimeoutError:
-            ray.cancel(ref)
-            raise EngineTimeoutError(
-                f"engine {self.name} did not answer {method} within {timeout_s:g} s; its log: {self.log_path}. "
-                "Raise rollout.call_timeout_s if it is only slow"
-            ) from None
-        except asyncio.CancelledError:
-            ray.cancel(ref)
-            raise
-        except (RayActorError, RayTaskError) as error:
-            raise self.explain(error, method) from error
-
-    def explain(self, error: Exception, method: str) -> Exception:
-        """The error that a caller should see. A user's mistake keeps its type."""
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        where = f"its log: {self.log_path}"
-        if isinstance(cause, RayActorError):
-            return EngineDeadError(f"engine {self.name} died during {method}: {_first_line(cause)}; {where}")
-        if isinstance(cause, EngineDeadError):
-            return EngineDeadError(f"engine {self.name} failed during {method}: {cause}; {where}")
-        if isinstance(cause, ValueError):
-            return ValueError(f"engine {self.name}: {cause}")
-        return EngineError(f"engine {self.name} failed during {method}: {type(cause).__name__}: {cause}; {where}")
-
-
-class EnginePool:
-    """All engines of a run: generation goes to the least loaded one, weights and probes go to all.
-
-    The first failure of an engine is kept: every later call repeats it, so all loops of a run report the same cause.
-    """
-
-    def __init__(self, members: Sequence[_Member], *, call_timeout_s: float) -> None:
-        self._members = tuple(members)
-        self._call_timeout_s = call_timeout_s
-        self._failure: EngineError | None = None
-
-    @property
-    def num_engines(self) -> int:
-        return len(self._members)
-
-    async def generate(self, job: Job) -> Group:
-        """Run one job on the engine with the fewest siblings pending."""
-        member = min(self._members, key=lambda m: m.num_pending)
-        member.num_pending += job.num_siblings
-        try:
-            group = await self._call(member, "generate", job)
-        finally:
-            member.num_pending -= job.num_siblings
-        assert isinstance(group, Group)
-        return group
-
-    async def write_on(self, continuation: Continuation) -> tuple[Continued, ...]:
-        """Continue responses, in sibling order, on the engine with the fewest siblings pending."""
-        member = min(self._members, key=lambda m: m.num_pending)
-        member.num_pending += continuation.job.num_siblings
-        try:
-            continued = await self._call(member, "write_on", continuation)
-        finally:
-            member.num_pending -= continuation.job.num_siblings
-        return tuple(continued)
-
-    async def begin_update(self, version: int) -> None:
-        """Hold generation everywhere and prepare for the weights of `version`."""
-        await self._call_all("begin_update", version)
-
-    async def receive(self, chunk_ref: Any) -> None:
-        """Load one chunk everywhere: a Ray reference to a list of (name, tensor). The driver never reads it."""
-        await self._call_all("receive", chunk_ref)
-
-    async def finish_update(self, version: int) -> None:
-        """Serve `version` everywhere from the next sampled token on."""
-        await self._call_all("finish_update", version)
-
-    async def versions(self) -> list[int]:
-        """The version that each engine says it serves."""
-        return list(await self._call_all("version"))
-
-    async def probe(self, token_ids: TokenLists) -> list[list[Float32Array]]:
-        """Per engine and sequence [L]: log-probability of each token given its prefix, at temperature 1."""
-        return list(await self._call_all("probe", [list(map(int, ids)) for ids in token_ids]))
-
-    async def stats(self) -> list[EngineStats]:
-        """What each engine has done since it started."""
-        return list(await self._call_all("stats"))
-
-    def close(self) -> None:
-        """End every engine's process. Safe to call again, and while calls are pending."""
-        for member in self._members:
-            ray.kill(member.actor)
-
-    async def _call_all(self, method: str, *args: Any) -> list[Any]:
-        return await asyncio.gather(*(self._call(member, method, *args) for member in self._members))
-
-    async def _call(self, member: _Member, method: str, *args: Any) -> Any:
-        if self._failure is not None:
-            raise self._failure
-        try:
-            return await member.call(method, *args, timeout_s=self._call_timeout_s)
-        except EngineError as error:
-            self._failure = self._failure or error
-            raise self._failure from error.__cause__
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
 # ------------------------------------------------------------------------------------------------ starting
 
 
@@ -256,12 +122,24 @@ def start_engines(
         max_concurrency=MAX_CALLS,
         runtime_env={"env_vars": _environment(config)},
     )
-    members = []
-    for index in range(config.num_engines):
+
+    def spawn(index: int) -> Member:
         name = f"rollout-{index}"
         log_path = str(Path(log_dir).absolute() / f"{name}.log")
-        members.append(_Member(name, remote.remote(config, format, model_dir, log_path=log_path), log_path))
-    pool = EnginePool(members, call_timeout_s=config.call_timeout_s)
+        return Member(name, remote.remote(config, format, model_dir, log_path=log_path), log_path)
+
+    async def revive(dead: Member) -> Member:
+        index = int(dead.name.rpartition("-")[2])
+        member = spawn(index)
+        try:
+            await member.call("start", seed + index, version, timeout_s=config.start_timeout_s)
+        except BaseException:
+            ray.kill(member.actor)
+            raise
+        return member
+
+    members = [spawn(index) for index in range(config.num_engines)]
+    pool = EnginePool(members, call_timeout_s=config.call_timeout_s, revive=revive, max_restarts=config.max_restarts)
     try:
         _wait_for_start(members, config, seed=seed, version=version)
     except BaseException:
@@ -270,7 +148,7 @@ def start_engines(
     return pool
 
 
-def _wait_for_start(members: Sequence[_Member], config: RolloutConfig, *, seed: int, version: int) -> None:
+def _wait_for_start(members: Sequence[Member], config: RolloutConfig, *, seed: int, version: int) -> None:
     refs = [member.actor.start.remote(seed + index, version) for index, member in enumerate(members)]
     for member, ref in zip(members, refs, strict=True):
         try:

@@ -95,6 +95,8 @@ class RolloutConfig(_Settings):
     """CPU threads of one engine."""
     start_timeout_s: PositiveFloat = 300.0
     """Longest an engine may take to start."""
+    max_restarts: NonNegativeInt = 3
+    """Deaths of engines in a run after which the engine is started again, while another one goes on."""
     call_timeout_s: PositiveFloat = 900.0
     """Longest one call of an engine may take, a generation with its time in the engine's queue included."""
 

@@ -20,6 +20,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "vllm": ("rollout/vllm_engine.py", "rollout/weight_transfer.py"),
     "ray": (
         "rollout/actor.py",
+        "rollout/pool.py",
         "rewards/actor.py",
         "prm/actor.py",
         "prm/actor_model.py",

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rollout.actor import EnginePool, start_engines
+from rollout.actor import start_engines
 from rollout.config import FormatConfig, RolloutConfig
 from rollout.engine import EngineDeadError
+from rollout.pool import EnginePool
 from rollout.schema import Finish, Float32Array, Group, Job, Message, Purpose, Sampling, Task, TokenBudget, Trajectory
 from tests.tiny_model import build_tiny_model
 

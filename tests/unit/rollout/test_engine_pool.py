@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from ray.exceptions import RayActorError, RayTaskError
 
-from rollout import actor
-from rollout.actor import EnginePool, _Member, start_engines
+from rollout import pool as pool_module
+from rollout.actor import start_engines
 from rollout.config import FormatConfig, RolloutConfig
 from rollout.engine import EngineDeadError, EngineError, EngineTimeoutError
+from rollout.pool import EnginePool, Member, Revive
 from rollout.schema import Finish, Group, Job, Message, PolicySpan, Sampling, Task, TokenBudget, Trajectory
 
 
@@ -52,10 +53,29 @@ class FakeActor:
         return Remote
 
 
-def make_pool(*behaviors: Callable[..., Any], timeout_s: float = 5.0) -> tuple[EnginePool, list[FakeActor]]:
+def make_pool(
+    *behaviors: Callable[..., Any], timeout_s: float = 5.0, revive: Revive | None = None, max_restarts: int = 0
+) -> tuple[EnginePool, list[FakeActor]]:
     actors = [FakeActor(behave) for behave in behaviors]
-    members = [_Member(f"rollout-{i}", fake, f"/logs/rollout-{i}.log") for i, fake in enumerate(actors)]
-    return EnginePool(members, call_timeout_s=timeout_s), actors
+    members = [Member(f"rollout-{i}", fake, f"/logs/rollout-{i}.log") for i, fake in enumerate(actors)]
+    return EnginePool(members, call_timeout_s=timeout_s, revive=revive, max_restarts=max_restarts), actors
+
+
+@pytest.fixture(autouse=True)
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Actors that the pool ended."""
+    actors: list[Any] = []
+    monkeypatch.setattr(pool_module.ray, "kill", actors.append)
+    return actors
+
+
+async def die(*_: Any) -> None:
+    raise RayActorError(error_msg="the process was killed\nlong report")
+
+
+async def serve(method: str, *args: Any) -> Any:
+    await asyncio.sleep(0)
+    return make_group(args[0]) if method == "generate" else 3 if method == "version" else []
 
 
 async def test_jobs_go_to_the_engine_with_the_fewest_siblings_pending() -> None:
@@ -95,7 +115,7 @@ async def test_weights_go_to_every_engine_in_order() -> None:
 
 async def test_a_late_answer_names_engine_call_and_log(monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled: list[Any] = []
-    monkeypatch.setattr(actor.ray, "cancel", cancelled.append)
+    monkeypatch.setattr(pool_module.ray, "cancel", cancelled.append)
 
     async def hang(*_: Any) -> None:
         await asyncio.sleep(60)
@@ -106,23 +126,92 @@ async def test_a_late_answer_names_engine_call_and_log(monkeypatch: pytest.Monke
     assert len(cancelled) == 1
 
 
-async def test_the_first_failure_is_what_every_later_call_reports() -> None:
-    async def die(*_: Any) -> None:
-        raise RayActorError(error_msg="the process was killed\nlong report")
-
-    async def work(method: str, *_: Any) -> list[Any]:
-        return []
-
-    pool, (_, healthy) = make_pool(die, work)
-    message = "engine rollout-0 died during probe: the process was killed; its log: /logs/rollout-0.log"
+async def test_the_last_engine_s_death_is_what_every_later_call_reports() -> None:
+    pool, (fake,) = make_pool(die)
     with pytest.raises(EngineDeadError) as first:
         await pool.probe([[1, 2]])
-    assert str(first.value) == message
-    num_calls = len(healthy.calls)
-    with pytest.raises(EngineDeadError) as second:
+    assert (
+        str(first.value) == "engine rollout-0 died during probe: the process was killed; its log: /logs/rollout-0.log"
+    )
+    num_calls = len(fake.calls)
+    for call in (pool.versions(), pool.generate(make_job(1)), pool.begin_update(1)):
+        with pytest.raises(EngineDeadError) as second:
+            await call
+        assert second.value is first.value
+    assert len(fake.calls) == num_calls
+
+
+async def test_a_dead_engine_s_jobs_are_issued_once_more_elsewhere(killed: list[Any]) -> None:
+    pool, (first, second) = make_pool(die, serve)
+    told: list[str] = []
+    pool.notify = told.append
+    groups = await asyncio.gather(*(pool.generate(make_job(2)) for _ in range(4)))
+    assert len(groups) == 4 and pool.num_engines == 1
+    assert len(second.calls) == 4 and killed == [first]  # ended once, though two jobs died with it
+    assert len(told) == 1 and "Its jobs go to the other 1; it is not started again" in told[0]
+    found = {metric.name: metric.value for metric in pool.metrics()}
+    assert found == {"engines/serving": 1, "engines/lost": 1, "engines/jobs_reissued": 2}
+    assert await pool.versions() == [3]
+
+
+async def test_a_job_that_two_engines_died_of_ends_the_run() -> None:
+    pool, (*_, third) = make_pool(die, die, serve)
+    with pytest.raises(EngineDeadError, match="rollout-1 died during generate"):
+        await pool.generate(make_job(1))
+    assert third.calls == []
+    with pytest.raises(EngineDeadError, match="rollout-1 died during generate"):
         await pool.versions()
-    assert second.value is first.value
-    assert len(healthy.calls) == num_calls
+
+
+async def test_an_error_that_is_no_death_is_not_tried_again() -> None:
+    async def break_(*_: Any) -> None:
+        raise RayTaskError("generate", "traceback", KeyError("x"))
+
+    pool, (_, healthy) = make_pool(break_, serve)
+    with pytest.raises(EngineError, match="KeyError"):
+        await pool.generate(make_job(1))
+    assert healthy.calls == []
+
+
+async def test_an_engine_that_comes_back_serves_after_the_next_publish_and_not_before() -> None:
+    fresh = FakeActor(serve)
+    is_up = asyncio.Event()
+
+    async def revive(dead: Member) -> Member:
+        await is_up.wait()
+        return Member(dead.name, fresh, dead.log_path)
+
+    pool, (_, second) = make_pool(die, serve, revive=revive, max_restarts=1)
+    told: list[str] = []
+    pool.notify = told.append
+    await pool.begin_update(4)  # the first engine dies in the middle of an update, and misses the rest of it
+    await pool.receive("a chunk")
+    await pool.finish_update(4)
+    is_up.set()
+    await asyncio.sleep(0.01)
+    assert pool.num_engines == 1 and fresh.calls == []
+    await pool.generate(make_job(1))
+    assert [name for name, _ in second.calls][-1] == "generate"
+    await pool.begin_update(5)
+    assert pool.num_engines == 2 and fresh.calls == [("begin_update", (5,))]
+    assert "is being started again" in told[0] and "is back" in told[1]
+
+
+async def test_restarts_are_counted_and_a_failed_one_is_no_end() -> None:
+    tries: list[str] = []
+
+    async def revive(dead: Member) -> Member:
+        tries.append(dead.name)
+        raise EngineError("no GPU is free")
+
+    pool, _ = make_pool(die, die, serve, revive=revive, max_restarts=1)
+    told: list[str] = []
+    pool.notify = told.append
+    assert len(await pool.versions()) == 1
+    await asyncio.sleep(0.01)
+    assert tries == ["rollout-0"]
+    assert any("could not be started again: no GPU is free" in line for line in told)
+    assert any("rollout-1" in line and "not started again" in line for line in told)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +223,7 @@ async def test_the_first_failure_is_what_every_later_call_reports() -> None:
     ],
 )
 def test_errors_inside_an_engine_are_explained(cause: Exception, expected: type[Exception], message: str) -> None:
-    member = _Member("rollout-0", None, "/logs/rollout-0.log")
+    member = Member("rollout-0", None, "/logs/rollout-0.log")
     error = member.explain(RayTaskError("start", "traceback", cause), "start")
     assert type(error) is expected
     assert message in str(error)

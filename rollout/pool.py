@@ -1,0 +1,229 @@
+"""The engines of a run behind one object: routing, weights for all, and what happens when one of them dies.
+
+A job goes to the engine with the fewest siblings pending. An engine that dies, or does not answer in time, is ended and
+its jobs are issued once more, elsewhere; meanwhile it is started again and serves from the next publish on, for until
+then it holds old weights. A second death under the same job, an error that is no death, or no engine left ends the run:
+that failure is kept, and every later call repeats it, so all loops of a run report the same cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from rollout.continuation import Continuation, Continued
+from rollout.engine import EngineDeadError, EngineError, EngineTimeoutError
+from rollout.schema import Float32Array, Group, Job, Metric
+
+TokenLists = Sequence[Sequence[int]]
+DEATHS = (EngineDeadError, EngineTimeoutError)
+
+
+class Member:
+    """One engine as the pool sees it."""
+
+    def __init__(self, name: str, actor: Any, log_path: str) -> None:
+        self.name = name
+        self.actor = actor
+        self.log_path = log_path
+        self.num_pending = 0  # siblings asked for and not yet returned
+        self.is_buried = False
+
+    async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
+        """Call a method of the actor. Raises an EngineError that names the engine, the call and the log."""
+        ref = getattr(self.actor, method).remote(*args)
+        try:
+            return await asyncio.wait_for(ref, timeout_s)
+        except TimeoutError:
+            ray.cancel(ref)
+            raise EngineTimeoutError(
+                f"engine {self.name} did not answer {method} within {timeout_s:g} s; its log: {self.log_path}. "
+                "Raise rollout.call_timeout_s if it is only slow"
+            ) from None
+        except asyncio.CancelledError:
+            ray.cancel(ref)
+            raise
+        except (RayActorError, RayTaskError) as error:
+            raise self.explain(error, method) from error
+
+    def explain(self, error: Exception, method: str) -> Exception:
+        """The error that a caller should see. A user's mistake keeps its type."""
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        where = f"its log: {self.log_path}"
+        if isinstance(cause, RayActorError):
+            return EngineDeadError(f"engine {self.name} died during {method}: {_first_line(cause)}; {where}")
+        if isinstance(cause, EngineDeadError):
+            return EngineDeadError(f"engine {self.name} failed during {method}: {cause}; {where}")
+        if isinstance(cause, ValueError):
+            return ValueError(f"engine {self.name}: {cause}")
+        return EngineError(f"engine {self.name} failed during {method}: {type(cause).__name__}: {cause}; {where}")
+
+
+Revive = Callable[[Member], Awaitable[Member]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done since it started."""
+
+    version: int
+    num_groups: int
+    num_sampled_tokens: int
+
+
+class EnginePool:
+    """All engines of a run: generation goes to the least loaded one, weights and probes go to all."""
+
+    def __init__(
+        self, members: Sequence[Member], *, call_timeout_s: float, revive: Revive | None = None, max_restarts: int = 0
+    ) -> None:
+        """`revive` starts a dead engine again; it may be called `max_restarts` times."""
+        self._serving = list(members)
+        self._returned: list[Member] = []  # started again, without the current weights
+        self._call_timeout_s = call_timeout_s
+        self._revive = revive
+        self._restarts_left = max_restarts
+        self._revivals: set[asyncio.Task[None]] = set()
+        self._failure: EngineError | None = None
+        self._num_lost = self._num_reissued = 0
+        self.notify: Callable[[str], None] = lambda message: None  # told what the run survives
+
+    @property
+    def num_engines(self) -> int:
+        """Engines that serve now."""
+        return len(self._serving)
+
+    async def generate(self, job: Job) -> Group:
+        """Run one job on the engine with the fewest siblings pending."""
+        group = await self._on_one(job.num_siblings, "generate", job)
+        assert isinstance(group, Group)
+        return group
+
+    async def write_on(self, continuation: Continuation) -> tuple[Continued, ...]:
+        """Continue responses, in sibling order, on the engine with the fewest siblings pending."""
+        return tuple(await self._on_one(continuation.job.num_siblings, "write_on", continuation))
+
+    async def begin_update(self, version: int) -> None:
+        """Hold generation everywhere and prepare for the weights of `version`; engines that came back join."""
+        self._serving += self._returned
+        self._returned.clear()
+        await self._on_all("begin_update", version)
+
+    async def receive(self, chunk_ref: Any) -> None:
+        """Load one chunk everywhere: a Ray reference to a list of (name, tensor). The driver never reads it."""
+        await self._on_all("receive", chunk_ref)
+
+    async def finish_update(self, version: int) -> None:
+        """Serve `version` everywhere from the next sampled token on."""
+        await self._on_all("finish_update", version)
+
+    async def versions(self) -> list[int]:
+        """The version that each engine says it serves."""
+        return list(await self._on_all("version"))
+
+    async def probe(self, token_ids: TokenLists) -> list[list[Float32Array]]:
+        """Per engine and sequence [L]: log-probability of each token given its prefix, at temperature 1."""
+        return list(await self._on_all("probe", [list(map(int, ids)) for ids in token_ids]))
+
+    async def stats(self) -> list[EngineStats]:
+        """What each engine has done since it started."""
+        return list(await self._on_all("stats"))
+
+    def metrics(self) -> list[Metric]:
+        return [
+            Metric(name="engines/serving", value=len(self._serving), reduce="last"),
+            Metric(name="engines/lost", value=self._num_lost, reduce="last"),
+            Metric(name="engines/jobs_reissued", value=self._num_reissued, reduce="last"),
+        ]
+
+    def close(self) -> None:
+        """End every engine's process. Safe to call again, and while calls are pending."""
+        self._restarts_left = 0
+        for task in self._revivals:
+            with contextlib.suppress(RuntimeError):  # its event loop is gone, and the task with it
+                task.cancel()
+        for member in (*self._serving, *self._returned):
+            ray.kill(member.actor)
+
+    async def _on_one(self, size: int, method: str, argument: Any) -> Any:
+        """Call the least loaded engine; another one, once, if it dies of it."""
+        for is_last in (False, True):
+            if self._failure is not None:
+                raise self._failure
+            member = min(self._serving, key=lambda m: m.num_pending)
+            member.num_pending += size
+            try:
+                return await self._call(member, method, argument)
+            except DEATHS as error:
+                if is_last or not self._serving:
+                    self._failure = self._failure or error
+                    raise self._failure from error.__cause__
+                self._num_reissued += 1
+            finally:
+                member.num_pending -= size
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _on_all(self, method: str, *args: Any) -> list[Any]:
+        """Call every engine. One that dies of it is left behind with what it missed."""
+        if self._failure is not None:
+            raise self._failure
+        calls = (self._call(member, method, *args) for member in tuple(self._serving))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, DEATHS):
+                raise answer
+        if self._failure is not None:  # the last engine died
+            raise self._failure
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def _call(self, member: Member, method: str, *args: Any) -> Any:
+        try:
+            return await member.call(method, *args, timeout_s=self._call_timeout_s)
+        except DEATHS as error:
+            self._bury(member, error)
+            raise
+        except EngineError as error:
+            self._failure = self._failure or error
+            raise self._failure from error.__cause__
+
+    def _bury(self, member: Member, error: EngineError) -> None:
+        """Take a dead engine out, once however many calls it took with it, and start it again if that may be."""
+        if member.is_buried:
+            if not self._serving:
+                self._failure = self._failure or error
+            return
+        member.is_buried = True
+        self._num_lost += 1
+        self._serving.remove(member)
+        ray.kill(member.actor)
+        if not self._serving:
+            self._failure = self._failure or error
+            return
+        can_return = self._revive is not None and self._restarts_left > 0
+        what = "it is being started again" if can_return else "it is not started again"
+        self.notify(f"{error}. Its jobs go to the other {len(self._serving)}; {what}")
+        if can_return:
+            self._restarts_left -= 1
+            task = asyncio.get_running_loop().create_task(self._bring_back(member))
+            self._revivals.add(task)
+            task.add_done_callback(self._revivals.discard)
+
+    async def _bring_back(self, member: Member) -> None:
+        assert self._revive is not None
+        try:
+            returned = await self._revive(member)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on with the engines it has
+            self.notify(f"engine {member.name} could not be started again: {error}")
+            return
+        self._returned.append(returned)
+        self.notify(f"engine {member.name} is back and serves from the next publish on")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
