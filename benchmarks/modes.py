@@ -13,6 +13,7 @@
     frontier_dominates                          share of seeds in which each effort is at least as accurate as the
                                                 control cut at that effort's mean thinking tokens, rounded up
 
+The runs are shorter than the recipes': 32 groups a step, 24 steps, and 16 of thinkdial, 6 of them its first phase.
 Ratios are means over seeds; their paired intervals over tasks are in the details, one answer a task. Tasks and split
 are the same in all runs, `run.seed` decides order and sampling. Finished runs are kept below --runs and not run again.
 """
@@ -34,6 +35,15 @@ from result import arguments, finish
 from short_runs import ShortRuns, finished
 
 RECIPES = {name: Path(f"launch/recipes/{name}.toml") for name in ("thinkdial", "adactrl")}
+SHORT = {
+    "thinkdial": [
+        "loop.num_steps=16",
+        "loop.groups_per_step=32",
+        "budgets.phases=[{ until_step = 6, mix = { high = 1.0 } }]",
+        "budgets.shaping.start_version=12",
+    ],
+    "adactrl": ["loop.num_steps=24", "loop.groups_per_step=32"],
+}
 QUICK = ["loop.num_steps=4", "loop.groups_per_step=16", "evaluate.num_tasks=40", "budgets.phases=[]"]
 QUICK_COLD = ["sft.num_steps=60"]
 COMMON = ["tasks.seed=0", "evaluate.at_start=false", "evaluate.greedy=false"]
@@ -57,12 +67,17 @@ def cold_model(name: str, runs: Path, *, quick: bool) -> Path:
 
 def train(name: str, runs: Path, seeds: Sequence[int], *, quick: bool) -> dict[int, Path]:
     """The finished run of every seed."""
-    known = {seed: finished(f"{name}-seed{seed}", runs) for seed in seeds}
-    if all(known.values()):
-        return {seed: place for seed, place in known.items() if place is not None}
+    done = read_finished(name, runs, seeds)
+    if len(done) == len(seeds):
+        return done
     model = cold_model(name, runs, quick=quick)
-    with ShortRuns(RECIPES[name], runs, model, common=[*COMMON, *(QUICK if quick else [])]) as session:
+    with ShortRuns(RECIPES[name], runs, model, common=[*COMMON, *SHORT[name], *(QUICK if quick else [])]) as session:
         return {seed: session.run(f"{name}-seed{seed}", [f"run.seed={seed}"]) for seed in seeds}
+
+
+def read_finished(name: str, runs: Path, seeds: Sequence[int]) -> dict[int, Path]:
+    known = {seed: finished(f"{name}-seed{seed}", runs) for seed in seeds}
+    return {seed: place for seed, place in known.items() if place is not None}
 
 
 # ------------------------------------------------------------------------------------------------ thinkdial
@@ -180,17 +195,21 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/modes"), help="where the run directories go")
+    parser.add_argument("--collect", action="store_true", help="train nothing, read the finished runs below --runs")
     parser.add_argument("--only", choices=sorted(RECIPES), help="only this recipe")
     options = parser.parse_args()
     runs = options.runs / "quick" if options.quick else options.runs
     runs.mkdir(parents=True, exist_ok=True)
     seeds = options.seeds[:1] if options.quick else options.seeds
-    metrics: dict[str, float] = {"num_seeds": len(seeds)}
+    metrics: dict[str, float] = {}
     details: dict[str, Any] = {}
     for name, measure in (("thinkdial", measure_thinkdial), ("adactrl", measure_adactrl)):
         if options.only in (None, name):
-            figures, details[name] = measure(runs, seeds, quick=options.quick)
-            metrics |= figures
+            theirs = sorted(read_finished(name, runs, seeds)) if options.collect else seeds
+            if not theirs:
+                raise SystemExit(f"no finished run of {name} in {runs}")
+            figures, details[name] = measure(runs, theirs, quick=options.quick)
+            metrics |= {f"num_seeds_{name}": len(theirs), **figures}
             print(name, json.dumps(figures), file=sys.stderr, flush=True)
     finish("modes_quick" if options.quick else "modes", metrics, details, store=options.store)
 

@@ -158,7 +158,8 @@ class RunConfig(BaseModel):
         limits = {"rollout.max_model_len": self.rollout.max_model_len}
         if isinstance(self.model, ScratchModel):
             limits["model.max_positions"] = self.model.max_positions
-        effort_rules.check(self.budgets, self.format, self.sft, limits=limits)
+        closes = self.rollout.thinking_cap == "engine"
+        effort_rules.check(self.budgets, self.format, self.sft, limits=limits, engine_closes=closes)
         credit_rules.check(self.credit, self.prm)
         _reference_is_there_if_needed(self)
         _kl_is_paid(self)

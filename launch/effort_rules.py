@@ -10,15 +10,23 @@ from rollout.config import FormatConfig
 
 
 def check(
-    budgets: BudgetsConfig, format: FormatConfig, sft: SftConfig | None, *, limits: Mapping[str, int | None]
+    budgets: BudgetsConfig,
+    format: FormatConfig,
+    sft: SftConfig | None,
+    *,
+    limits: Mapping[str, int | None],
+    engine_closes: bool,
 ) -> None:
     """Raise ValueError for an effort that cannot be run: rule, value, remedy.
 
-    `limits`: the longest sequences that engines and model can hold, by the name of the setting.
+    `limits`: the longest sequences that engines and model can hold, by the name of the setting. `engine_closes`: the
+    engine keeps the thinking cap.
     """
     _sequences_fit(budgets, limits)
     _efforts_are_known(budgets, sft)
     _forced_texts_close(budgets, format)
+    if engine_closes:
+        _engine_can_close(budgets, format)
 
 
 def _sequences_fit(budgets: BudgetsConfig, limits: Mapping[str, int | None]) -> None:
@@ -51,4 +59,15 @@ def _forced_texts_close(budgets: BudgetsConfig, format: FormatConfig) -> None:
             raise ValueError(
                 f"budgets.efforts.{name}.forced_close must contain format.thinking_close {closing!r} exactly once, got "
                 f"{effort.forced_close!r}; add the mark, or leave it empty"
+            )
+
+
+def _engine_can_close(budgets: BudgetsConfig, format: FormatConfig) -> None:
+    """An engine knows one closing text, which is also what it takes for the end of a thinking."""
+    texts = {f"budgets.efforts.{name}.forced_close": e.forced_close for name, e in budgets.efforts.items()}
+    for name, text in {"format.forced_close": format.forced_close, **texts}.items():
+        if text not in ("", format.thinking_close):
+            raise ValueError(
+                f"rollout.thinking_cap = 'engine' closes with the mark alone, and {name} = {text!r} has more; set "
+                "rollout.thinking_cap = 'two_phase', or leave that text empty"
             )

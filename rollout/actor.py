@@ -48,7 +48,13 @@ class RolloutActor:
         from rollout.vllm_engine import VllmEngine  # loads vLLM, which only this process needs
 
         self._renderer = Renderer.load(self._model_dir, self._format)
-        self._engine = await VllmEngine.start(self._config, self._model_dir, seed=seed, version=version)
+        self._engine = await VllmEngine.start(
+            self._config,
+            self._model_dir,
+            seed=seed,
+            version=version,
+            marks=(self._format.thinking_open, self._format.thinking_close),
+        )
         eos_ids = self._renderer.eos_ids
         await self._engine.complete(Request(prompt_ids=eos_ids[:1], max_tokens=2, stop_ids=()))
 

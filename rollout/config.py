@@ -41,6 +41,8 @@ class FormatConfig(_Settings):
     """Whether the prompt ends with the opening mark, so that every response starts inside the thinking."""
     forced_close: str = ""
     """Text put in when the thinking cap is reached; empty means the closing mark alone."""
+    answer_close: str = ""
+    """Text that ends a response once its answer holds it, such as </answer>; empty means none."""
     use_chat_template: bool = True
     """Whether to write prompts with the model's chat template if it has one, or to concatenate the messages."""
 
@@ -93,6 +95,8 @@ class RolloutConfig(_Settings):
     """Whether to run without graph compilation, which starts faster and on a GPU decodes slower."""
     threads_per_engine: PositiveInt = 1
     """CPU threads of one engine."""
+    thinking_cap: Literal["two_phase", "engine"] = "two_phase"
+    """Who closes a thinking that reaches its cap: we, between two requests, or the engine, within one."""
     start_timeout_s: PositiveFloat = 300.0
     """Longest an engine may take to start."""
     max_restarts: NonNegativeInt = 3

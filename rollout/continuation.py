@@ -13,7 +13,8 @@ import asyncio
 from dataclasses import dataclass
 
 from rollout.engine import Engine, RequestError
-from rollout.generate import Attempt, PutIn
+from rollout.generate import Attempt
+from rollout.put_in import PutIn
 from rollout.render import Renderer
 from rollout.schema import Finish, Job, Trajectory
 

@@ -44,6 +44,7 @@ class Request:
     top_p: float = 1.0
     top_k: int = 0
     seed: int | None = None
+    thinking_budget: int | None = None  # only for an engine that closes the thinking itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +71,12 @@ class Engine(Protocol):
     @property
     def version(self) -> int:
         """Version of the weights that the next token is drawn from."""
+        ...
+
+    @property
+    def closes_thinking(self) -> bool:
+        """Whether it puts the closing mark in by itself once `Request.thinking_budget` tokens of thinking are drawn,
+        those in the prompt after its last opening mark included."""
         ...
 
     async def complete(self, request: Request) -> Completion:

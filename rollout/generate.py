@@ -10,7 +10,8 @@ at the beginning of a response is unsampled too and counts towards no limit.
 One request for both phases. Sampling may run past the end of the thinking in the same request, and what it drew beyond
 a limit is dropped: a prefix of a sample is a sample of the prefix, so the distribution is that of two requests. It is
 done while at most `RUN_ON_TOKENS` can be wasted on an answer that does not end; otherwise the first request stops at
-the closing mark.
+the closing mark. An engine that closes the thinking itself (`rollout.thinking_cap = "engine"`) gets one request
+whatever the limits are, and the mark it put in is recognized by its place.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from rollout.engine import Completion, Engine, Request, RequestError
+from rollout.engine import Completion, Engine, EngineError, Request, RequestError
+from rollout.engine_close import end_of_cap, end_of_second_opening
+from rollout.put_in import PutIn
 from rollout.reading import read_response
 from rollout.render import Renderer
 from rollout.schema import Finish, Group, Job, PolicySpan, Trajectory
@@ -108,23 +111,6 @@ def _empty(job: Job, sibling: int, prompt: Sequence[int], finish: Finish, versio
 # ------------------------------------------------------------------------------------------------ one attempt
 
 
-@dataclass(frozen=True, slots=True)
-class PutIn:
-    """What a budget puts in, as tokens: at the beginning of the response, and at the thinking cap."""
-
-    beginning: tuple[int, ...]
-    close: tuple[int, ...]
-
-    @classmethod
-    def of(cls, job: Job, renderer: Renderer) -> PutIn:
-        """Raises ValueError where the tokenizer cannot spell it."""
-        budget, format = job.budget, renderer.format
-        beginning = renderer.forced_ids(budget.prefix)
-        if budget.opens_thinking and format.has_thinking and not renderer.is_prefilled:
-            beginning += renderer.opening.ids
-        return cls(beginning, renderer.forced_ids(budget.forced_close or format.close_text))
-
-
 class Attempt:
     """One sibling: the response so far, and what to do next."""
 
@@ -167,7 +153,8 @@ class Attempt:
         """Sample, apply the limits to what came, and go on until the response has ended."""
         finish = self._start()
         while finish is None:
-            finish = await self._sample(engine, self._request())
+            whole = self._whole_request() if engine.closes_thinking else None
+            finish = await self._sample(engine, whole or self._request())
         return finish
 
     async def run_step(self, engine: Engine, stop: str, max_tokens: int | None) -> Finish | None:
@@ -201,6 +188,8 @@ class Attempt:
     async def _sample(self, engine: Engine, request: Request) -> Finish | None:
         completion = await engine.complete(request)
         self._append(completion)
+        if request.thinking_budget is not None:
+            self._own_the_close()
         return Finish.ABORTED if completion.finish == "abort" else self._settle()
 
     def _was_forced_shut(self) -> bool:
@@ -237,11 +226,20 @@ class Attempt:
             return Finish.LENGTH
         if self._num_outside > limit:
             self._truncate(len(self._ids) - (self._num_outside - limit))
-        if self._sampled and self._sampled[-1] and self._ids[-1] in self._renderer.eos_ids:
+        has_ended = self._cut_after_answer()
+        if has_ended or (self._sampled and self._sampled[-1] and self._ids[-1] in self._renderer.eos_ids):
             return Finish.THINKING_CUT if self._is_cut else Finish.STOP
         if self._num_outside == limit or len(self._ids) >= self._room:
             return Finish.LENGTH
         return None
+
+    def _cut_after_answer(self) -> bool:
+        """Drop what follows the text that ends an answer; whether it is there."""
+        mark, reading = self._renderer.format.answer_close, self._reading
+        at = reading.text.find(mark, *reading.answer) if mark and reading.answer is not None else -1
+        if at >= 0:
+            self._truncate(int(np.searchsorted(reading.char_ends, at + len(mark), side="left")) + 1)
+        return at >= 0
 
     def _enforce_cap(self) -> bool:
         """Put the forced close after the last allowed thinking token, if the thinking is still open there.
@@ -298,15 +296,53 @@ class Attempt:
             seed=self._seed(),
         )
 
+    def _whole_request(self) -> Request | None:
+        """Thinking, close and answer in one request, for an engine that closes the thinking; None where it cannot."""
+        cap, reading, opening = self._cap, self._reading, self._renderer.opening.ids
+        if not cap or self._is_cut or reading.closed is not None or self._put_in.close != self._renderer.closing.ids:
+            return None
+        if reading.opened is None and opening[0] in self._prompt:  # it would count from there
+            return None
+        left = cap - self._num_thinking
+        limit = self._job.budget.max_answer_tokens - self._num_outside
+        wanted = len(opening) + left + len(self._put_in.close) + limit
+        return replace(
+            self._request(),
+            max_tokens=min(wanted, self._room - len(self._ids)),
+            stop_ids=self._renderer.eos_ids,
+            stop_texts=tuple(text for text in (self._renderer.format.answer_close,) if text),
+            thinking_budget=left + reading.num_thinking,
+        )
+
+    def _own_the_close(self) -> None:
+        """What the engine put in is marked as such. Raises EngineError where it let the thinking go on."""
+        cap, close = self._cap or 0, list(self._put_in.close)
+        again = end_of_second_opening(self._reading, self._renderer.opening.text)
+        if again is not None:
+            self._truncate(again)
+        at = end_of_cap(self._reading, self._sampled, cap)
+        if at is None or at == len(self._ids):
+            return
+        if at + len(close) >= self._room:
+            return self._truncate(at)  # no position is left for an answer
+        if self._ids[at : at + len(close)] != close:
+            raise EngineError(f"the engine was to close the thinking after {cap} tokens, and wrote on")
+        first = sum(self._sampled[:at])
+        del self._versions[first : first + len(close)]
+        for place in range(at, at + len(close)):
+            self._sampled[place], self._logprobs[place] = False, 0.0
+        self._is_cut = True
+
     def _stops(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """End-of-sequence, and the closing mark where running on after it could waste too much."""
+        """End of sequence, end of an answer, and the closing mark where running on after it could waste too much."""
         eos_ids, closing = self._renderer.eos_ids, self._renderer.closing
+        texts = (self._renderer.format.answer_close,) if self._renderer.format.answer_close else ()
         run_on = 0 if self._cap is None else self._cap - self._job.budget.max_answer_tokens
         if run_on <= RUN_ON_TOKENS or self._reading.closed is not None:
-            return eos_ids, ()
+            return eos_ids, texts
         if closing.token_id is None:
-            return eos_ids, (closing.text,)
-        return (*eos_ids, closing.token_id), ()
+            return eos_ids, (closing.text, *texts)
+        return (*eos_ids, closing.token_id), texts
 
     def _seed(self) -> int | None:
         """A seed of its own for each request of each sibling, the same in every run."""

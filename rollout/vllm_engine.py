@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
-from vllm.config import WeightTransferConfig
+from vllm.config import ReasoningConfig, WeightTransferConfig
 from vllm.exceptions import VLLMClientError
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import RequestOutputKind
@@ -47,6 +47,7 @@ class VllmEngine:
         self._death: EngineDeadError | None = None
         self._names = itertools.count()
         self._version = version
+        self._closes_thinking = False
         self._max_model_len = 0
         self._thread: threading.Thread | None = None
         # Touched by the thread alone.
@@ -55,12 +56,24 @@ class VllmEngine:
         self._updating_to: int | None = None
 
     @classmethod
-    async def start(cls, config: RolloutConfig, model_dir: str, *, seed: int, version: int = 0) -> VllmEngine:
-        """Return when the model is loaded. Raises what vLLM raises when it cannot start."""
+    async def start(
+        cls,
+        config: RolloutConfig,
+        model_dir: str,
+        *,
+        seed: int,
+        version: int = 0,
+        marks: tuple[str, str] = ("<think>", "</think>"),
+    ) -> VllmEngine:
+        """Return when the model is loaded. `marks` open and close the thinking, for `thinking_cap = "engine"`.
+
+        Raises what vLLM raises when it cannot start.
+        """
         self = cls(version)
+        self._closes_thinking = config.thinking_cap == "engine"
         ready = self._loop.create_future()
         self._thread = threading.Thread(
-            target=self._run, args=(config, model_dir, seed, ready), name="engine", daemon=True
+            target=self._run, args=(config, model_dir, seed, marks, ready), name="engine", daemon=True
         )
         self._thread.start()
         self._max_model_len = await ready
@@ -75,6 +88,10 @@ class VllmEngine:
     @property
     def version(self) -> int:
         return self._version
+
+    @property
+    def closes_thinking(self) -> bool:
+        return self._closes_thinking
 
     async def complete(self, request: Request) -> Completion:
         """Sample one continuation. Cancelling the call aborts the request."""
@@ -148,9 +165,11 @@ class VllmEngine:
 
     # -------------------------------------------------------------------------------------------- for the thread
 
-    def _run(self, config: RolloutConfig, model_dir: str, seed: int, ready: asyncio.Future[int]) -> None:
+    def _run(
+        self, config: RolloutConfig, model_dir: str, seed: int, marks: tuple[str, str], ready: asyncio.Future[int]
+    ) -> None:
         try:
-            self._engine = _build(config, model_dir, seed=seed)
+            self._engine = _build(config, model_dir, seed=seed, marks=marks)
             self._engine.set_weight_version(str(self._version))
         except BaseException as error:  # noqa: BLE001 - raised to the caller of `start`
             self._answer([(ready, error)])
@@ -237,7 +256,7 @@ class VllmEngine:
 # ------------------------------------------------------------------------------------------------ to and from vLLM
 
 
-def _build(config: RolloutConfig, model_dir: str, *, seed: int) -> LLMEngine:
+def _build(config: RolloutConfig, model_dir: str, *, seed: int, marks: tuple[str, str]) -> LLMEngine:
     weight_transfer.register()
     # When a prompt is split over steps vLLM winds the request's own generator back, which a CPU generator cannot do:
     # there, prompts stay whole.
@@ -259,6 +278,8 @@ def _build(config: RolloutConfig, model_dir: str, *, seed: int) -> LLMEngine:
         weight_transfer_config=WeightTransferConfig(backend=weight_transfer.BACKEND),
         disable_log_stats=True,
     )
+    if config.thinking_cap == "engine":
+        args.reasoning_config = ReasoningConfig(reasoning_start_str=marks[0], reasoning_end_str=marks[1])
     return LLMEngine.from_engine_args(args)
 
 
@@ -270,6 +291,7 @@ def _sampling_params(request: Request) -> SamplingParams:
         top_p=request.top_p,
         top_k=request.top_k,
         seed=request.seed,
+        thinking_token_budget=request.thinking_budget,
         stop_token_ids=list(request.stop_ids),
         stop=list(request.stop_texts),
         include_stop_str_in_output=True,

@@ -22,6 +22,12 @@ QUICKSTART = RECIPES / "quickstart.toml"
             r"rollout\.max_model_len = \d+ is shorter than effort 'high' may become: .* 50 \+ max_thinking_tokens 200",
         ),
         (["rollout.max_model_len=4096"], r"rollout\.max_model_len = 4096 is more than model\.max_positions = \d+"),
+        (
+            ["rollout.thinking_cap=engine", "budgets.efforts.low.forced_close=;</think>"],
+            r"closes with the mark alone, and budgets\.efforts\.low\.forced_close = ';</think>' has more",
+        ),
+        (["budgets.efforts.low.forced_close=;"], r"must contain format\.thinking_close '</think>' exactly once"),
+        (["budgets.efforts.low.prefix=[Easy]"], r"budgets\.efforts\.low\.prefix = '\[Easy\]' has characters"),
         (["sft.mix.ultra=0.5"], r"sft\.mix names unknown efforts \['ultra'\]; budgets\.efforts has \['high', 'low'"),
         (
             ["prm.type=none", "credit.type=grpo", "credit.process={ weight = 0.2 }"],

@@ -93,16 +93,17 @@ def reference_process(job: Job, policy: Any, renderer: Renderer, *, room: int) -
     cap=st.integers(0, 9),
     limit=st.integers(1, 9),
     room=st.integers(1, 25),
-    run_on=st.sampled_from([-100, 0, 256]),
+    run_on=st.sampled_from([-100, 0, 256, None]),
     put_in=st.tuples(st.sampled_from(["", "A", "BAB"]), st.booleans(), st.sampled_from(["", "BA</think>"])),
     weights=st.tuples(*[st.integers(0, 6)] * 4),
     seed=st.integers(0, 10**6),
 )
 def test_requests_draw_from_the_defined_process(
-    make_renderer: MakeRenderer, prefill: bool, forced: str, cap: int, limit: int, room: int, run_on: int,
+    make_renderer: MakeRenderer, prefill: bool, forced: str, cap: int, limit: int, room: int, run_on: int | None,
     put_in: tuple[str, bool, str], weights: tuple[int, ...], seed: int,
 ) -> None:  # fmt: skip
-    """Running on and dropping, or stopping at the mark: the same tokens, masks and ends as one token at a time."""
+    """Running on and dropping, stopping at the mark, or an engine that closes the thinking itself (run_on None): the
+    same tokens, masks and ends as one token at a time."""
     renderer = make_renderer(prefill_thinking=prefill, forced_close=forced)
     alphabet = [65, 66, renderer.opening.ids[0], renderer.closing.ids[0], renderer.eos_ids[0]]
 
@@ -113,9 +114,10 @@ def test_requests_draw_from_the_defined_process(
     prefix, opens, close = put_in
     job = replace(job, budget=replace(job.budget, prefix=prefix, opens_thinking=opens, forced_close=close))
     prompt_len = len(renderer.prompt_ids(job.task.prompt, ""))
-    engine = ScriptedEngine(policy, max_model_len=prompt_len + room)
+    marks = (renderer.opening.ids[0], renderer.closing.ids[0]) if run_on is None else None
+    engine = ScriptedEngine(policy, max_model_len=prompt_len + room, marks=marks)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generate, "RUN_ON_TOKENS", run_on)
+        patch.setattr(generate, "RUN_ON_TOKENS", 256 if run_on is None else run_on)
         (got,) = run(job, engine, renderer)
     ids, sampled, finish = reference_process(job, policy, renderer, room=room)
     assert got.token_ids[prompt_len:].tolist() == ids
@@ -319,41 +321,3 @@ def test_a_prefilled_mark_is_not_put_in_twice(make_renderer: MakeRenderer) -> No
     policy = saying(renderer, "hm</think>7")
     runs = [run(each, ScriptedEngine(policy), renderer)[0].token_ids.tolist() for each in (job, opened)]
     assert runs[0] == runs[1]
-
-
-# ---------------------------------------------------------------------------------------- a beginning that is put in
-
-
-@pytest.mark.parametrize("prefill", [False, True])
-def test_a_tag_put_in_is_unsampled_and_counts_towards_no_limit(make_renderer: MakeRenderer, prefill: bool) -> None:
-    renderer = make_renderer(prefill_thinking=prefill)
-    text = "!!" + "<think>" * (not prefill) + "hmm</think>7"
-    job = make_job(cap=4, answer=1)
-    job = replace(job, budget=replace(job.budget, prefix="!!"))
-    engine = ScriptedEngine(saying(renderer, text, prompt="1+1=" + "<think>" * prefill))
-    (trajectory,) = run(job, engine, renderer)
-    response = trajectory.sampled[trajectory.prompt_len :]
-    assert response.tolist() == [False] * 2 + [True] * (len(response) - 2)
-    assert trajectory.text == text and trajectory.answer_text == "7"
-    assert trajectory.num_thinking_tokens == 3
-    assert trajectory.finish is Finish.LENGTH  # one answer token, all of it used
-
-
-def test_an_answer_is_written_to_a_thinking_put_in(make_renderer: MakeRenderer) -> None:
-    """How cold-start data gets the answer to a thinking that was cut: the thinking is the beginning."""
-    renderer = make_renderer()
-    begun = "<think>1+1</think>"
-    job = make_job(cap=None, answer=4)
-    job = replace(job, budget=replace(job.budget, prefix=begun))
-    (trajectory,) = run(job, ScriptedEngine(saying(renderer, begun + "2")), renderer)
-    assert (trajectory.thinking_text, trajectory.answer_text, trajectory.finish) == ("1+1", "2", Finish.STOP)
-    assert trajectory.num_thinking_tokens == 0 and trajectory.sampled.sum() == 2
-
-
-def test_a_text_that_the_tokenizer_changes_is_not_put_in(
-    make_renderer: MakeRenderer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    renderer = make_renderer()
-    monkeypatch.setattr(Renderer, "text_of", lambda self, ids: ("changed", np.zeros(len(ids), dtype=np.int32)))
-    with pytest.raises(ValueError, match="must survive the tokenizer"):
-        renderer.forced_ids("[Easy]")
