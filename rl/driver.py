@@ -98,18 +98,21 @@ async def learn(run: Run) -> None:
             await uninterrupted(train_step(run, packed))
             run.drought.check(run.loop.drought_limit)
             await between_steps(run)
-            while run.control is not None and run.control.is_paused:
-                await run.waits.held("learn", "someone to resume the run", run.control.next_order())
-                await between_steps(run)
 
 
 async def between_steps(run: Run) -> None:
-    if run.is_evaluation_due():
-        await evaluate(run)
-    if run.is_checkpoint_due():
-        await uninterrupted(save_or_warn(run))
-    if run.control is not None:
+    """Evaluate and save where that is due, and, while someone holds the run, whenever they ask."""
+    while True:
+        if run.is_evaluation_due():
+            await evaluate(run)
+        if run.is_checkpoint_due():
+            await uninterrupted(save_or_warn(run))
+        if run.control is None:
+            return
         run.control.orders_done()
+        if not run.control.is_paused:
+            return
+        await run.waits.held("learn", "someone to resume the run", run.control.next_order())
 
 
 async def train_step(run: Run, packed: Packed) -> None:
