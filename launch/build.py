@@ -20,10 +20,11 @@ from launch.batch_policies import build_policies, reweighed, stream_estimators
 from launch.config import RunConfig
 from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
 from launch.plugin_section import PluginSection
+from launch.prm_ports import critic_of
 from launch.rundir import RunDirectory
 from prm.actor_model import ModelScorerClient
 from prm.config import ExactPrmConfig
-from prm.models.config import DiscriminativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
+from prm.models.config import DiscriminativePrmConfig, GenerativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
 from rewards.actor import JudgeClient, start_judge
 from rewards.config import SandboxConfig
 from rewards.sandbox import WorkerPool
@@ -168,9 +169,11 @@ def start_scorer(config: RunConfig, directory: RunDirectory, model_dir: Path) ->
     """The step scorer that the prm section names, by the registry: built-in or plugin."""
     section = config.prm
     name, settings = _choice(section)
-    place: dict[str, str] = {}
+    place: dict[str, Any] = {}
     if isinstance(section, ImplicitPrmConfig | DiscriminativePrmConfig | ValuePrmConfig):
         place = {"start_model": str(model_dir), "state_dir": str(directory.root / "prm")}
+    elif isinstance(section, GenerativePrmConfig):
+        place = {"critic": critic_of(section)}
     scorer: MeteredScorer = plugins.load("ponder.steps", name)(settings, _scorer_pool(section), **place)
     return scorer
 

@@ -93,7 +93,11 @@ class RolloutActor:
 
     async def stats(self) -> EngineStats:
         return EngineStats(
-            version=self._engine.version, num_groups=self._num_groups, num_sampled_tokens=self._num_sampled_tokens
+            version=self._engine.version,
+            num_groups=self._num_groups,
+            num_sampled_tokens=self._num_sampled_tokens,
+            num_prompt_tokens=self._engine.num_prompt_tokens,
+            num_cached_tokens=self._engine.num_cached_tokens,
         )
 
 

@@ -75,6 +75,8 @@ class EngineStats:
     version: int
     num_groups: int
     num_sampled_tokens: int
+    num_prompt_tokens: int = 0  # of all requests, what they went on from included
+    num_cached_tokens: int = 0  # of these, found in the prefix cache
 
 
 class EnginePool:

@@ -49,6 +49,9 @@ class VllmEngine:
         self._version = version
         self._closes_thinking = False
         self._max_model_len = 0
+        # Counted by the thread, read by the event loop.
+        self.num_prompt_tokens = 0
+        self.num_cached_tokens = 0
         self._thread: threading.Thread | None = None
         # Touched by the thread alone.
         self._engine: Any = None
@@ -214,7 +217,10 @@ class VllmEngine:
             self._engine.abort_request([name])
 
     def _deliver(self, outputs: list[RequestOutput]) -> None:
-        self._answer([(self._waiting.pop(o.request_id), o) for o in outputs if o.finished])
+        finished = [o for o in outputs if o.finished]
+        self.num_prompt_tokens += sum(len(o.prompt_token_ids) for o in finished)
+        self.num_cached_tokens += sum(o.num_cached_tokens or 0 for o in finished)
+        self._answer([(self._waiting.pop(o.request_id), o) for o in finished])
 
     def _answer(self, answers: Answers) -> None:
         """Resolve futures on the event loop, all of one step in one wake-up."""

@@ -129,4 +129,52 @@ class ValuePrmConfig(_StepHeadConfig):
     """Selects the value model."""
 
 
-LearnedPrmConfig = Annotated[ImplicitPrmConfig | DiscriminativePrmConfig | ValuePrmConfig, Field(discriminator="type")]
+class GenerativePrmConfig(Section):
+    """A chat model that reads one step after the other."""
+
+    type: Literal["generative"] = "generative"
+    """Selects the chat model."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] = "http://127.0.0.1:8000/v1"
+    """Where an OpenAI-compatible service answers, up to but without `/chat/completions`."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """Name of the model, as the service knows it."""
+
+    api_key_variable: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")] = ""
+    """Name of the environment variable that holds the key; empty sends none."""
+
+    splitter: SplitterConfig = NewlineSplitter()
+    """Where the thinking text is cut into steps."""
+
+    include_answer: bool = False
+    """Score the answer text as a last step of its own."""
+
+    votes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Replies asked for about each step; the score is the share that says right."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Sampling temperature; several votes need one above 0."""
+
+    max_reply_tokens: Annotated[int, Field(ge=16, le=65_536)] = 1024
+    """Longest reply."""
+
+    stops_at_error: bool = True
+    """Leave the steps after the first wrong one unscored, which saves their replies."""
+
+    max_pending_groups: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Groups that may be in work; a further caller waits."""
+
+    deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """Seconds after which a group is given up: no step scores for its trajectories."""
+
+    @model_validator(mode="after")
+    def _votes_differ(self) -> Self:
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(f"{self.votes} votes at temperature 0 are one vote: set a temperature above 0, or 1 vote")
+        return self
+
+
+LearnedPrmConfig = Annotated[
+    ImplicitPrmConfig | DiscriminativePrmConfig | ValuePrmConfig | GenerativePrmConfig, Field(discriminator="type")
+]
