@@ -46,6 +46,12 @@ class LabelJob:
     overrides: Sequence[str]
 
 
+def with_settings(known: dict[str, Any], values: Sequence[str]) -> dict[str, Any]:
+    """A table with `KEY=VALUE` settings on top, read as a recipe's."""
+    found: dict[str, Any] = recipe.apply({"job": known}, [f"job.{value}" for value in values])["job"]
+    return found
+
+
 def settings_of(method: str, values: Sequence[str], base: RunConfig | None = None) -> LabelSettings:
     """Settings from the command line; splitter, chain and the answer step as the recipe's step scorer has them.
 
@@ -57,7 +63,7 @@ def settings_of(method: str, values: Sequence[str], base: RunConfig | None = Non
         if value is not None:
             known[name] = value if not hasattr(value, "model_dump") else value.model_dump()
     try:
-        return LabelSettings.model_validate(recipe.apply(known, values))
+        return LabelSettings.model_validate(with_settings(known, values))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from launch import recipe
 from launch.model_dir import check_model
+from launch.prm_label import with_settings
 from prm.config import ExactPrmConfig
 from prm.data import StepRow
 from prm.formats import read_any
@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 def config_of(values: Sequence[str]) -> TrainConfig:
     """Settings from `--set KEY=VALUE`. Raises ValueError naming the setting that is wrong."""
     try:
-        return TrainConfig.model_validate(recipe.apply({}, values))
+        return TrainConfig.model_validate(with_settings({}, values))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         raise ValueError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
