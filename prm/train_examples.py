@@ -44,7 +44,8 @@ def encode_row(row: StepRow, tokenizer: Any, config: TrainConfig, separator_id: 
     reading = read_tokens(item.token_ids, item.spans, separator_id=separator_id, max_tokens=limit)
     first = item.spans[0][0] if row.token_ids is None else row.prompt_len
     sampled = np.arange(len(reading.token_ids)) >= first
-    labels = [target_of(row, label, config) for label in row.labels]
+    is_implicit = config.kind == "implicit"  # it learns from outcomes alone
+    labels = [np.nan if is_implicit else target_of(row, label, config) for label in row.labels]
     return Example(
         row=row,
         item=item,
