@@ -15,8 +15,8 @@ from rewards.llm_judge.settings import ModelJudgeSettings
 from rl.ports import Judge
 from rollout.schema import Finish, Group, Job, Message, Purpose, Sampling, Task, TokenBudget, Trajectory
 
-if TYPE_CHECKING:  # imports Ray, which must wait for a session
-    from rollout.actor import EnginePool
+if TYPE_CHECKING:  # Ray must wait for a session
+    from rollout.pool import EnginePool
 
 _GENERATED = frozenset({Finish.STOP, Finish.LENGTH, Finish.THINKING_CUT})
 _TRIES = 3
