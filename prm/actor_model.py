@@ -181,8 +181,7 @@ class ModelScorerClient:
             item_of(t, tuple(step.span for step in steps), messages=group.job.task.prompt, steps=_texts(steps))
             for t, steps in zip(group.trajectories, cuts, strict=True)
         ]
-        async with self._places:
-            answers = await self._ask(items)
+        answers = await self.ask(items)
         if answers is None:
             self._counts["failed"] += len(items)
             return nothing
@@ -249,7 +248,12 @@ class ModelScorerClient:
             return tuple(Step(span=span, text="") for span in token_spans(trajectory))
         return cut_steps(trajectory, config.splitter, include_answer=config.include_answer)
 
-    async def _ask(self, items: list[ScoreItem]) -> list[ItemScores] | None:
+    async def ask(self, items: list[ScoreItem]) -> list[ItemScores] | None:
+        """Scores of one group, unchecked; None where the service failed. At most `max_pending_groups` are open."""
+        async with self._places:
+            return await self._send(items)
+
+    async def _send(self, items: list[ScoreItem]) -> list[ItemScores] | None:
         size = sum(len(item.token_ids) for item in items)
         chosen = min(range(len(self._actors)), key=self._load.__getitem__)
         self._load[chosen] += size
