@@ -133,6 +133,33 @@ class CeilingsConfig(_Settings):
     """Wall-clock seconds of training, added up over resumed parts."""
 
 
+class AllocationConfig(_Settings):
+    """Effort and group size of a task from its own history; a task without one keeps what was drawn."""
+
+    group_size: bool = True
+    """Give a task as many siblings as it takes to see right and wrong answers with probability `informative`."""
+    effort: bool = False
+    """Give hard tasks the most thorough effort and easy ones the least, instead of the effort that was drawn."""
+    min_siblings: Annotated[int, Field(ge=2)] = 4
+    """Smallest group."""
+    max_siblings: Annotated[int, Field(ge=2)] = 16
+    """Largest group."""
+    informative: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Wanted probability that a group holds both right and wrong answers."""
+    memory: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """What is left of a task's counts when its next group comes in: the policy has moved since."""
+    explore: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of jobs that keep the effort that was drawn."""
+
+    @model_validator(mode="after")
+    def _sizes_are_ordered(self) -> Self:
+        if self.min_siblings > self.max_siblings:
+            raise ValueError(
+                f"min_siblings = {self.min_siblings} must be at most max_siblings = {self.max_siblings}; swap them"
+            )
+        return self
+
+
 class BudgetsConfig(_Settings):
     """Which efforts exist, how they are mixed, what their length costs and what a run may spend."""
 
@@ -146,6 +173,8 @@ class BudgetsConfig(_Settings):
     """Reward term on length, computed within a group."""
     penalties: tuple[PenaltyConfig, ...] = ()
     """Penalties beside the shaping; one of each type."""
+    allocation: AllocationConfig | None = None
+    """Effort and group size by the history of a task; left out, every job is as it was drawn."""
     ceilings: CeilingsConfig = CeilingsConfig()
     """Spending at which the run stops."""
 

@@ -6,11 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from budgets.allocate import HistoryAllocator
+from launch import demonstrations
 from launch.config import RunConfig
 from launch.rundir import RunDirectory
+from rl.hybrid.hints import Hints
+from rl.hybrid.policy import DemonstrationPolicy, HintPolicy
 from rl.losses.estimator_config import StreamEstimators
 from rl.plan import BatchPolicy
-from rl.ports import Credit
+from rl.ports import Allotter, Credit
 from rl.replay.config import RoRecomp
 from rl.replay.rorecomp import RoRecompPolicy
 from rl.replay.share import SharePolicy
@@ -18,14 +22,19 @@ from rl.replay.store import TrajectoryStore
 from rl.replay.watch import GradientComparer
 from rl.reporter import Reporter
 from rl.reweight.policy import RecapPolicy, ReweighedCredit
+from rollout.schema import Task
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
 def build_policies(
-    config: RunConfig, directory: RunDirectory, comparer: GradientComparer, reporter: Reporter
+    config: RunConfig,
+    directory: RunDirectory,
+    comparer: GradientComparer,
+    reporter: Reporter,
+    tasks: Sequence[Task],
 ) -> list[BatchPolicy]:
-    """The policies, in the order of their acting."""
+    """The policies, in the order of their acting. `tasks` are those of training."""
     recap = None
     if config.mix.reweight is not None:
         weights = {name: component.weight for name, component in config.rewards.components.items()}
@@ -33,9 +42,26 @@ def build_policies(
     policies: list[BatchPolicy] = []
     if config.mix.replay is not None:
         policies.append(_replay(config, directory, comparer, reporter, recap))
+    if config.mix.demonstrations is not None:
+        shown = demonstrations.load(config, directory, tasks)
+        policies.append(DemonstrationPolicy(config.mix.demonstrations, shown))
+    if config.mix.hints is not None:
+        policies.append(HintPolicy(config.mix.hints.coefficient))
     if recap is not None:
         policies.append(recap)
     return policies
+
+
+def build_allotters(config: RunConfig) -> list[Allotter]:
+    """What changes every fresh job, in order: the allocation by history, then hints, which know the effort."""
+    allotters: list[Allotter] = []
+    if config.budgets.allocation is not None:
+        allotters.append(HistoryAllocator(config.budgets.allocation, config.budgets))
+    if config.mix.hints is not None:
+        marks = config.format
+        is_opened = marks.prefill_thinking or not marks.has_thinking
+        allotters.append(Hints(config.mix.hints, opening="" if is_opened else marks.thinking_open))
+    return allotters
 
 
 def reweighed(credit: Credit, policies: Sequence[BatchPolicy]) -> Credit:
@@ -46,8 +72,8 @@ def reweighed(credit: Credit, policies: Sequence[BatchPolicy]) -> Credit:
 
 def stream_estimators(config: RunConfig) -> StreamEstimators:
     """How samples that are not fresh are trained on."""
-    chosen = {} if config.mix.replay is None else {"replay": config.mix.replay.estimator}
-    return StreamEstimators(**chosen)
+    sections = {"replay": config.mix.replay, "demonstration": config.mix.demonstrations}
+    return StreamEstimators(**{name: section.estimator for name, section in sections.items() if section is not None})
 
 
 def tokenizer_fingerprint(model: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from budgets.effort import EffortSchedule, token_budgets
 from launch import plugins
-from launch.batch_policies import build_policies, reweighed, stream_estimators
+from launch.batch_policies import build_allotters, build_policies, reweighed, stream_estimators
 from launch.config import RunConfig
 from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
 from launch.plugin_section import PluginSection
@@ -232,8 +232,9 @@ def build_run(
             temperature=config.rollout.temperature, top_p=config.rollout.top_p, top_k=config.rollout.top_k
         ),
         seed=seed,
+        allotters=build_allotters(config),
     )
-    policies = build_policies(config, directory, services.learner, reporter)
+    policies = build_policies(config, directory, services.learner, reporter, tasks.train)
     credit = build_credit(config)
     services.engines.notify = reporter.warning
     sources = [services.engines.metrics, services.judge.metrics, services.scorer.metrics, meter.metrics]

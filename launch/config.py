@@ -166,7 +166,7 @@ class RunConfig(BaseModel):
         _loss_takes_the_credit(self)
         _enough_is_held_out(self)
         _samples_fit_a_micro_batch(self)
-        mix_rules.check(self.mix, self.learner, self.loss)
+        mix_rules.check(self.mix, self.learner, self.loss, self.budgets)
         diagnostics_rules.check(self.diagnostics, self.tasks.held_out.num_tasks, self.learner)
         if isinstance(self.model, ScratchModel):
             _scratch_model_serves(self, self.model)

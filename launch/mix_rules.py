@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from budgets.config import BudgetsConfig
 from rl.learner.config import LearnerConfig
 from rl.losses.config import LossConfig
 from rl.losses.term_config import TopEntropy
@@ -9,8 +10,13 @@ from rl.mix_config import MixConfig
 from rl.replay.config import ShareReplay
 
 
-def check(mix: MixConfig, learner: LearnerConfig, loss: LossConfig) -> None:
+def check(mix: MixConfig, learner: LearnerConfig, loss: LossConfig, budgets: BudgetsConfig) -> None:
     """Raise ValueError for what cannot be measured or trained."""
+    if mix.hints is not None and any(effort.prefix for effort in budgets.efforts.values()):
+        raise ValueError(
+            "mix.hints begins responses with a part of the solution, and an effort has a prefix of its own that the "
+            "policy is not to learn; leave one of the two out"
+        )
     replay = mix.replay
     if not isinstance(replay, ShareReplay) or not replay.watch_every:
         return

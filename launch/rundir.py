@@ -10,7 +10,7 @@
 - ledger.json: tokens, verdicts and seconds spent
 - reward_failures/: samples that verifiers failed on, one file a verifier
 - groups/: every group with its fate, in Parquet
-- replay/: trajectories that may be trained on again
+- replay/: trajectories that may be trained on again; demonstrations.parquet: worked solutions as tokens
 - checkpoints/: written aside and renamed when whole
 - usage.json: seconds and peak memory over all sessions
 - summary.json, report.html: what came out
@@ -59,6 +59,7 @@ class RunDirectory:
         self.report = root / "report.html"
         self.groups = root / "groups"
         self.replay = root / "replay"
+        self.demonstrations = root / "demonstrations.parquet"
         self.reward_failures = root / "reward_failures"
         self.checkpoints = root / "checkpoints"
         self.logs = root / "logs"

@@ -139,7 +139,7 @@ async def train_step(run: Run, packed: Packed) -> None:
     run.step, run.is_whole = packed.step, True
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_weights(run.step, run.clock)
-    metrics += [*group_metrics(packed.groups), *run.jobs.sampler.metrics(), *run.gate.metrics(), *run.buffer.metrics()]
+    metrics += [*group_metrics(packed.groups), *run.jobs.metrics(), *run.gate.metrics(), *run.buffer.metrics()]
     metrics += [*run.spares.metrics(), *(metric for policy in run.policies for metric in policy.metrics())]
     metrics += time_metrics(run.clock.lap(), sum(b.num_loss_tokens for b in plan.batches))
     run.metrics.write(packed.step, metrics)

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from rl.ports import EffortMix, State, TaskSampler
+from rl.ports import Allotter, EffortMix, State, TaskSampler
 from rl.sampling.domains import DomainWatch
 from rl.verdict import tally
-from rollout.schema import Job, Sampling, ScoredGroup, Task, TokenBudget
+from rollout.schema import Job, Metric, Sampling, ScoredGroup, Task, TokenBudget
 
 
 class JobSource:
@@ -32,13 +32,16 @@ class JobSource:
         num_siblings: int,
         sampling: Sampling,
         seed: int,
+        allotters: Sequence[Allotter] = (),
     ) -> None:
+        """`allotters` change every fresh job, in order."""
         self.sampler = sampler
         self.efforts = efforts
         self._tasks = {task.key: task for task in tasks}
         self._num_siblings = num_siblings
         self._sampling = sampling
         self._seed = seed
+        self._allotters = allotters
         self._num_issued = 0
         self._domains = DomainWatch()
         self._again: deque[Job] = deque()
@@ -66,7 +69,13 @@ class JobSource:
         job = self._out.pop(scored.group.job.group_id)
         told = tally(scored, lag=lag)
         self.sampler.observe(job.task, told)
+        for allotter in self._allotters:
+            allotter.observe(job.task, told)
         return self._domains.observe(job.task.source, told)
+
+    def metrics(self) -> list[Metric]:
+        """Of the sampler and the allotters."""
+        return [*self.sampler.metrics(), *(metric for allotter in self._allotters for metric in allotter.metrics())]
 
     def state_dict(self) -> State:
         """Everything a resumed run needs, JSON-able. Taken between two awaits, so it is a single moment."""
@@ -75,6 +84,7 @@ class JobSource:
             "sampler": self.sampler.state_dict(),
             "domains": self._domains.state_dict(),
             "efforts": self.efforts.state_dict(),
+            "allotters": [allotter.state_dict() for allotter in self._allotters],
             "pending": [_job_state(job) for job in (*self._out.values(), *self._again)],
         }
 
@@ -83,6 +93,8 @@ class JobSource:
         self.sampler.load_state_dict(state["sampler"])
         self._domains.load_state_dict(state["domains"])
         self.efforts.load_state_dict(state["efforts"])
+        for allotter, entry in zip(self._allotters, state.get("allotters", ()), strict=False):
+            allotter.load_state_dict(entry)
         self._num_issued = state["num_issued"]
         self._out.clear()
         self._again = deque(self._pending_job(entry) for entry in state["pending"])
@@ -91,13 +103,16 @@ class JobSource:
         number = self._num_issued
         self._num_issued += 1
         seed = int.from_bytes(hashlib.blake2b(f"{self._seed}/{number}".encode(), digest_size=4).digest()) >> 1
-        return Job(
+        job = Job(
             group_id=f"g{number:08d}",
             task=self.sampler.next(),
             num_siblings=self._num_siblings,
             budget=self.efforts.next(step),
             sampling=replace(self._sampling, seed=seed),
         )
+        for allotter in self._allotters:
+            job = allotter.allot(job, step)
+        return job
 
     def _pending_job(self, entry: Mapping[str, Any]) -> Job:
         task = self._tasks.get(entry["task_key"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rl.hybrid.config import DemonstrationsConfig, HintsConfig
 from rl.losses.term_config import Settings
 from rl.replay.config import ReplayConfig
 from rl.reweight.config import RecapConfig
@@ -12,5 +13,9 @@ class MixConfig(Settings):
 
     replay: ReplayConfig | None = None
     """Training again on trajectories of earlier steps, or later on left-over ones."""
+    demonstrations: DemonstrationsConfig | None = None
+    """Worked solutions where the policy fails."""
+    hints: HintsConfig | None = None
+    """Responses that begin with a part of the worked solution."""
     reweight: RecapConfig | None = None
     """Weights of domains and reward components that follow their rewards."""

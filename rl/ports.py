@@ -111,6 +111,22 @@ class TaskSampler(Protocol):
     def metrics(self) -> list[Metric]: ...
 
 
+class Allotter(Protocol):
+    """Changes a fresh job: its budget, its number of siblings, what its responses begin with."""
+
+    def allot(self, job: Job, step: int) -> Job: ...
+
+    def observe(self, task: Task, tally: Tally) -> None:
+        """A group of this task is settled. Called once per group, in the order of training."""
+        ...
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+    def metrics(self) -> list[Metric]: ...
+
+
 class EffortMix(Protocol):
     """Which budget the next job gets."""
 
