@@ -57,6 +57,12 @@ def rule(kind: str, more: str = "", *, prm: Sequence[str] = ()) -> list[str]:
     return [f"credit.process={{ type = '{kind}'{', ' + more if more else ''} }}", *prm]
 
 
+IMPLICIT = [
+    "prm.type=implicit",
+    "prm.online={ lr = 1e-4 }",
+    "prm.max_tokens=160",
+    "prm.splitter={ type = 'separator', separator = ';' }",
+]
 ARMS: Mapping[str, list[str]] = {
     OUTCOME: ["credit.process=none"],  # the checker runs all the same, for its metrics
     "centered": rule("centered", "weight = 0.3, cap = 0.3"),  # the quickstart's own
@@ -68,6 +74,8 @@ ARMS: Mapping[str, list[str]] = {
     "delta": rule("delta"),
     "filter": rule("filter"),
     "shaping": rule("shaping", "aggregate = 'mean'"),
+    "implicit_leave_one_out": rule("leave_one_out", "batch_norm = true", prm=[*IMPLICIT, "prm.granularity=token"]),
+    "implicit_progress": rule("progress", prm=[*IMPLICIT, "prm.kind=q"]),
 }
 DEFAULT = ("centered",)
 """Arms that a recipe of this project uses without being asked for another."""

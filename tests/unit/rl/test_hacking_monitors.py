@@ -12,8 +12,11 @@ from rl.hack_alarms import ALARMS, RECENT, WINDOW, HackAlarms
 from rl.hack_metrics import hack_metrics, longest_run, repeated
 from rl.metrics import MetricsWriter, read_metrics, reduce_metrics
 from rl.record import Fate, Settled
+from rl.report.data import load_run
+from rl.report.page import render
 from rollout.schema import Metric, StepScores
 from tests.fakes.loop import make_scored
+from tests.fakes.report import write_run
 from tests.unit.rl.test_step_rules import steps
 
 HEALTHY = {
@@ -132,3 +135,15 @@ def test_alarms_are_written_and_a_resumed_run_goes_on_with_them(tmp_path: Path) 
     lines = [[(line["step"], line["metrics"]) for line in read_metrics(d / "metrics.jsonl")] for d in (whole, parts)]
     assert lines[0] == lines[1]
     assert [step for step, values in lines[0] if "alarm/repetition" in values] == list(range(2 * RECENT - 3, 15))
+
+
+def test_the_report_shows_an_alarm_with_its_symptom_and_no_table_without_one(tmp_path: Path) -> None:
+    directory = write_run(tmp_path / "run", num_steps=3)
+    assert "<h2>Alarms</h2>" not in render(load_run(directory), [])
+    writer = MetricsWriter(directory)
+    for step in (2, 3):
+        writer.write(step, [Metric(name="alarm/padding", value=1.0)])
+    writer.close()
+    assert load_run(directory).alarms == [("padding", ALARMS["padding"], (2, 3))]
+    page = render(load_run(directory), [])
+    assert ALARMS["padding"] in page and "<h2>Alarms</h2>" in page

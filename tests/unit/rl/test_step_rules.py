@@ -237,6 +237,7 @@ def test_the_term_stays_within_its_share_of_the_outcome(groups: list[list[float]
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.integers(1, 20), st.floats(0, 1))
+@settings(deadline=None)
 def test_more_steps_do_not_pay_by_themselves(scores: list[float], num_more: int, threshold: float) -> None:
     more = arr(*scores, *[1.0] * num_more)
     assert returns(clipped(more, threshold))[0] <= returns(clipped(arr(*scores), threshold))[0] + 1e-9
@@ -247,6 +248,7 @@ def test_more_steps_do_not_pay_by_themselves(scores: list[float], num_more: int,
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=8), st.floats(0.02, 5))
+@settings(deadline=None)
 def test_the_soft_minimum_lies_between_minimum_and_mean(signed: list[float], temperature: float) -> None:
     value = soft_min_rewards(arr(*signed), temperature=temperature).sum()
     assert min(signed) - 1e-9 <= value <= np.mean(signed) + 1e-9
