@@ -24,6 +24,7 @@ from rl.verdict import is_correct
 from rollout.schema import Finish, Metric, StepScores, Trajectory
 
 NGRAM = 20
+_BASE = np.uint64(0x9E3779B97F4A7C15)
 _NOT_GENERATED = (Finish.PROMPT_TOO_LONG, Finish.ABORTED, Finish.ERROR)
 _BOILERPLATE = re.compile(r"\bthank(?:s| you)\b|\byou'?re welcome\b|\bhappy to help\b|\bhello\b|\\boxed\{\s*\}", re.I)
 _MIN_PAIRS = 8
@@ -51,11 +52,17 @@ def repeated(token_ids: npt.NDArray[np.int32], n: int = NGRAM) -> npt.NDArray[np
     mask = np.zeros(len(token_ids), dtype=np.bool_)
     if len(token_ids) < n + 1:
         return mask
-    windows = np.lib.stride_tricks.sliding_window_view(token_ids, n)
-    _, first, inverse = np.unique(windows, axis=0, return_index=True, return_inverse=True)
-    for start in np.flatnonzero(first[inverse.ravel()] < np.arange(len(windows))):
-        mask[start : start + n] = True
-    return mask
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64: windows are compared by a polynomial hash
+        hashes = np.zeros(len(token_ids) - n + 1, dtype=np.uint64)
+        for offset in range(n):
+            hashes = hashes * _BASE + token_ids[offset : offset + len(hashes)].astype(np.uint64) + np.uint64(1)
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    starts = np.flatnonzero(first[inverse] < np.arange(len(hashes)))
+    edges = np.zeros(len(token_ids) + 1, dtype=np.int64)
+    np.add.at(edges, starts, 1)
+    np.add.at(edges, starts + n, -1)
+    found: npt.NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
+    return found
 
 
 def longest_run(mask: npt.NDArray[np.bool_]) -> int:
