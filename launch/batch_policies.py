@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from budgets.allocate import HistoryAllocator
-from launch import demonstrations
+from launch import demonstrations, texts
 from launch.config import RunConfig
 from launch.rundir import RunDirectory
 from rl.hybrid.hints import Hints
 from rl.hybrid.policy import DemonstrationPolicy, HintPolicy
+from rl.hybrid.text import TextPolicy
 from rl.losses.estimator_config import StreamEstimators
 from rl.plan import BatchPolicy
 from rl.ports import Allotter, Credit
@@ -47,6 +48,10 @@ def build_policies(
         policies.append(DemonstrationPolicy(config.mix.demonstrations, shown))
     if config.mix.hints is not None:
         policies.append(HintPolicy(config.mix.hints.coefficient))
+    if (text := config.mix.text) is not None:
+        chunks = texts.load(config, text, directory)
+        seed = config.run.seed
+        policies.append(TextPolicy(chunks, per_step=text.chunks_per_step, coefficient=text.coefficient, seed=seed))
     if recap is not None:
         policies.append(recap)
     return policies
@@ -72,7 +77,7 @@ def reweighed(credit: Credit, policies: Sequence[BatchPolicy]) -> Credit:
 
 def stream_estimators(config: RunConfig) -> StreamEstimators:
     """How samples that are not fresh are trained on."""
-    sections = {"replay": config.mix.replay, "demonstration": config.mix.demonstrations}
+    sections = {"replay": config.mix.replay, "demonstration": config.mix.demonstrations, "text": config.mix.text}
     return StreamEstimators(**{name: section.estimator for name, section in sections.items() if section is not None})
 
 

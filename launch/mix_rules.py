@@ -17,6 +17,11 @@ def check(mix: MixConfig, learner: LearnerConfig, loss: LossConfig, budgets: Bud
             "mix.hints begins responses with a part of the solution, and an effort has a prefix of its own that the "
             "policy is not to learn; leave one of the two out"
         )
+    if mix.text is not None and mix.text.chunk_tokens - 1 > learner.micro_batch_tokens:
+        raise ValueError(
+            f"learner.micro_batch_tokens = {learner.micro_batch_tokens} cannot hold a chunk of mix.text.chunk_tokens = "
+            f"{mix.text.chunk_tokens} - 1 positions; lower the second"
+        )
     replay = mix.replay
     if not isinstance(replay, ShareReplay) or not replay.watch_every:
         return

@@ -10,7 +10,8 @@
 - ledger.json: tokens, verdicts and seconds spent
 - reward_failures/: samples that verifiers failed on, one file a verifier
 - groups/: every group with its fate, in Parquet
-- replay/: trajectories that may be trained on again; demonstrations.parquet: worked solutions as tokens
+- replay/: trajectories that may be trained on again; demonstrations.parquet, texts.parquet:
+  worked solutions and text as tokens
 - checkpoints/: written aside and renamed when whole
 - usage.json: seconds and peak memory over all sessions
 - summary.json, report.html: what came out
@@ -60,6 +61,7 @@ class RunDirectory:
         self.groups = root / "groups"
         self.replay = root / "replay"
         self.demonstrations = root / "demonstrations.parquet"
+        self.texts = root / "texts.parquet"
         self.reward_failures = root / "reward_failures"
         self.checkpoints = root / "checkpoints"
         self.logs = root / "logs"

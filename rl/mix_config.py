@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rl.hybrid.config import DemonstrationsConfig, HintsConfig
+from rl.hybrid.config import DemonstrationsConfig, HintsConfig, TextConfig
 from rl.losses.term_config import Settings
 from rl.replay.config import ReplayConfig
 from rl.reweight.config import RecapConfig
@@ -17,5 +17,7 @@ class MixConfig(Settings):
     """Worked solutions where the policy fails."""
     hints: HintsConfig | None = None
     """Responses that begin with a part of the worked solution."""
+    text: TextConfig | None = None
+    """Plain text, next token by next token."""
     reweight: RecapConfig | None = None
     """Weights of domains and reward components that follow their rewards."""

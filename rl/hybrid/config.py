@@ -51,3 +51,18 @@ class HintsConfig(Settings):
         if self.end > self.start:
             raise ValueError(f"hints shrink: end = {self.end} must be at most start = {self.start}; swap them")
         return self
+
+
+class TextConfig(Settings):
+    """Plain text, learned next token by next token beside reinforcement learning (RMT's second term)."""
+
+    paths: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    """Text files, each cut into chunks; patterns such as data/*.txt are expanded in sorted order."""
+    chunk_tokens: Annotated[int, Field(ge=2)] = 256
+    """Tokens of a chunk; what is left at the end of a file is a shorter one."""
+    chunks_per_step: PositiveInt = 8
+    """Chunks drawn for every step."""
+    coefficient: PositiveFloat = 0.1
+    """Weight of the mean negative log-probability of their tokens."""
+    estimator: Estimator = Estimator()
+    """How text pulls on the weights; as it stands, as in supervised training."""

@@ -2,12 +2,18 @@
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from launch import batch_policies, recipe
+from launch import batch_policies, demonstrations, recipe, texts
 from launch.recipe import RecipeError
+from rl.hybrid.config import TextConfig
+from rl.learner.config import ScratchModel
+from rl.learner.scratch import build_model
 from rl.losses.estimator_config import StreamEstimators
 from rl.replay.config import RoRecomp, ShareReplay
+from rollout.config import FormatConfig
+from rollout.tasks.sums import generate
 
 QUICKSTART = Path(__file__).parents[3] / "launch/recipes/quickstart.toml"
 
@@ -48,3 +54,37 @@ def test_equal_tokenizers_have_one_fingerprint(tmp_path: Path) -> None:
         (tmp_path / name / "tokenizer.json").write_text(text)
     a, b, c = (batch_policies.tokenizer_fingerprint(tmp_path / name) for name in "abc")
     assert a == b != c
+
+
+def test_text_is_found_cut_and_refused_where_it_is_not(tmp_path: Path) -> None:
+    model = ScratchModel(characters="0123456789+;=", hidden_size=64, intermediate_size=64, num_heads=2)
+    build_model(model, str(tmp_path / "model"), seed=0)
+    (tmp_path / "a.txt").write_text("1+2=3;4+5=9")  # 11 tokens: 4, 4 and 3
+    (tmp_path / "b.txt").write_text("12345")  # 4 and 1, which teaches nothing
+    section = TextConfig(paths=(str(tmp_path / "*.txt"),))
+    out = tmp_path / "out.parquet"
+    texts.cut(
+        FormatConfig(), texts.files(section), chunk_tokens=4, model_dir=str(tmp_path / "model"), out_path=str(out)
+    )
+    assert [len(row) for row in pq.read_table(out).column("token_ids").to_pylist()] == [4, 4, 3, 4]
+    with pytest.raises(ValueError, match="there is no such file"):
+        texts.files(TextConfig(paths=(str(tmp_path / "c*"),)))
+    with pytest.raises(RecipeError, match="cannot hold a chunk"):
+        recipe.load(QUICKSTART, ["mix.text.paths=['a']", "mix.text.chunk_tokens=9000"])
+    with pytest.raises(RecipeError, match="leave one of the two out"):
+        recipe.load(QUICKSTART, ["mix.hints.steps=3", "budgets.efforts.high.prefix='1'"])
+
+
+def test_solutions_are_rendered_and_judged(tmp_path: Path) -> None:
+    model = ScratchModel(characters="0123456789+;=", hidden_size=64, intermediate_size=64, num_heads=2)
+    build_model(model, str(tmp_path / "model"), seed=0)
+    tasks = generate(num_tasks=40, seed=0, flaw=1.0, min_terms=4, max_terms=6)
+    config = recipe.load(QUICKSTART)
+    out = tmp_path / "out.parquet"
+    efforts = {"high": config.budgets.efforts["high"]}
+    demonstrations.render(config.format, tasks, efforts=efforts, model_dir=str(tmp_path / "model"), out_path=str(out))
+    rows = {row["task_key"]: row for row in pq.read_table(out).to_pylist()}
+    assert len(rows) == 40 and {row["effort"] for row in rows.values()} == {"high"}
+    for task in tasks:  # a careless teacher stops early from five terms on
+        assert rows[task.key]["is_right"] == (task.skills == ("4_terms",))
+        assert 0 < rows[task.key]["num_given"] < len(rows[task.key]["token_ids"])

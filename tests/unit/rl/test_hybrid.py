@@ -13,6 +13,7 @@ from rl.hybrid.config import DemonstrationsConfig, HintsConfig
 from rl.hybrid.hints import Hints, hint, hint_probability
 from rl.hybrid.policy import Demonstration, DemonstrationPolicy, HintPolicy, given_tokens
 from rl.hybrid.teach import group_advantage, learns_from_demonstration
+from rl.hybrid.text import TextPolicy
 from rl.plan import StepPlan
 from rl.record import Fate, Settled
 from rollout.schema import Task, TokenBudget
@@ -137,3 +138,20 @@ def test_the_hint_itself_is_learned_and_has_no_ratio() -> None:
     assert learned.advantages.tolist() == pytest.approx([0, 0, 0.001, 0.001])
     assert not asyncio.run(HintPolicy(0.0).plan(plan_of(1, (replace(group, scored=scored), [])))).batch.samples
     assert given_tokens(np.zeros(5, np.bool_), 2).tolist() == [False] * 5
+
+
+def test_text_is_drawn_by_seed_and_step_and_learned_after_its_first_token() -> None:
+    chunks = [np.arange(2 + n, dtype=np.int32) for n in range(6)]
+
+    def drawn(step: int, seed: int = 0) -> list[str]:
+        policy = TextPolicy(chunks, per_step=3, coefficient=0.1, seed=seed)
+        plan = asyncio.run(policy.plan(plan_of(step)))
+        for s in plan.batch.samples:
+            assert s.stream is Stream.TEXT and s.loss_mask.tolist() == [False] + [True] * (s.token_ids.size - 1)
+            assert s.advantages.tolist() == pytest.approx([0.0] + [0.1] * (s.token_ids.size - 1))
+        return [s.group_id for s in plan.batch.samples]
+
+    assert drawn(1) == drawn(1) and len(set(drawn(1))) == 3
+    assert len({tuple(drawn(step)) for step in range(1, 9)}) > 1
+    few = TextPolicy(chunks[:2], per_step=3, coefficient=0.1, seed=0)
+    assert len(asyncio.run(few.plan(plan_of(1))).batch.samples) == 2
