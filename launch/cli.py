@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from launch import coldstart_cli, ctl_cli, eval_cli, plan_cli, preflight_cli, prm_cli, rewards_cli
+from launch import coldstart_cli, ctl_cli, eval_cli, plan_cli, preflight_cli, prm_cli, rewards_cli, tasks_cli
 from launch.terminal import console
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
@@ -32,6 +32,7 @@ app.add_typer(eval_cli.app)
 app.add_typer(prm_cli.app)
 app.add_typer(rewards_cli.app)
 app.add_typer(ctl_cli.app)
+app.add_typer(tasks_cli.app)
 app.command()(plan_cli.plan)
 app.command()(preflight_cli.preflight)
 

@@ -25,6 +25,7 @@ from launch.model_dir import replace_directory
 from launch.reporting import PhaseReporter
 from launch.rundir import PhaseLog, RunDirectory
 from launch.summary import summarize
+from launch.tasks_check import as_rows
 from launch.work import Work
 from rl.report.data import RunData, evaluation_of, load_run
 from rl.report.page import write_report
@@ -79,6 +80,12 @@ def _prepare(job: Work) -> TaskSplits:
     efforts = config.budgets.efforts
     with job.phase(MODEL):
         tasks = build.load_task_splits(config)
+        if tasks.overlaps:
+            write_json(directory.contamination, as_rows(tasks.overlaps))
+            job.console.warning(
+                f"{len(tasks.overlaps)} training tasks are left out because they repeat an evaluation task; all are in "
+                f"{directory.contamination}"
+            )
         made = (directory.probes.is_file(), directory.geometry_prompts.is_file())
         if not (directory.has_model(directory.base_model) and all(made)):
             num_prompts = config.diagnostics.geometry_tasks if config.diagnostics.geometry_every else 0

@@ -51,6 +51,7 @@ class RunDirectory:
         self.phases = root / "phases.json"
         self.ledger = root / "ledger.json"
         self.quarantine = root / "quarantine.json"
+        self.contamination = root / "contamination.json"
         self.probes = root / "probes.json"
         self.geometry_prompts = root / "geometry_prompts.json"
         self.cold_start = root / "cold_start.json"

@@ -242,6 +242,17 @@ class HeldOut(_Settings):
     """Where they come from; None takes them out of the training source."""
 
 
+class DecontaminateConfig(_Settings):
+    """Leave out training tasks that repeat an evaluation task."""
+
+    against: tuple[FilesSource, ...] = ()
+    """Evaluation sets besides the held-out tasks, which always count."""
+    ngram: PositiveInt = 13
+    """Words, numbers and operators in a row that are compared; shorter questions are compared whole."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the shorter question's n-grams in the other from which a task is left out."""
+
+
 class TasksConfig(_Settings):
     """What is trained on and what is held out."""
 
@@ -251,3 +262,5 @@ class TasksConfig(_Settings):
     """The tasks that are never trained on, disjoint from training by split key."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of generated tasks and of the split; None takes run.seed. Runs that share a cold start share it."""
+    decontaminate: DecontaminateConfig | None = None
+    """Leave out training tasks that repeat an evaluation task; none compares split keys only."""

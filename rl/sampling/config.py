@@ -44,7 +44,7 @@ class VadeSampling(_Sampler):
     uniform_share: Share = 0.05
     """Share of each pick that is drawn uniformly, whatever is believed."""
 
-    candidates: Annotated[int, Field(ge=1024)] = 32768
+    candidates: Annotated[int, Field(ge=1024)] = 16384
     """Tasks that compete in one pick; of a larger pool half are tasks tried before and half are drawn from all."""
 
 

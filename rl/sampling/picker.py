@@ -7,7 +7,7 @@ So a rule is arrays and arithmetic, as fast for ten million tasks as numpy is, a
 from __future__ import annotations
 
 import hashlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -55,9 +55,10 @@ def without(numbers: Numbers, busy: Numbers) -> Numbers:
     return numbers if busy.size == 0 else numbers[~np.isin(numbers, busy)]
 
 
-def draw(rng: np.random.Generator, numbers: Numbers, count: int) -> Numbers:
+def draw(rng: np.random.Generator, numbers: npt.NDArray[np.integer[Any]], count: int) -> Numbers:
     """`count` of them in random order, or all of them if they are fewer."""
-    return rng.permutation(numbers) if numbers.size <= count else rng.choice(numbers, count, replace=False)
+    places = rng.permutation(numbers.size) if numbers.size <= count else rng.choice(numbers.size, count, replace=False)
+    return numbers[places].astype(np.int64)
 
 
 def draw_free(rng: np.random.Generator, members: Numbers, count: int, taken: Numbers) -> Numbers:

@@ -20,6 +20,7 @@ import numpy as np
 
 from rl.ports import State
 from rl.sampling.config import RifSampling
+from rl.sampling.known import Known
 from rl.sampling.picker import NO_TASKS, Numbers, draw, generator, without
 from rl.verdict import Tally
 from rollout.schema import Metric
@@ -37,6 +38,7 @@ class Rif:
         self._class = np.full(num_tasks, NEW, dtype=np.uint8)
         self._judged_at = np.zeros(num_tasks, dtype=np.uint32)
         self._sizes = [num_tasks, 0, 0, 0]
+        self._tried = Known()
         self._num_picks = 0
 
     def pick(self, count: int, busy: Numbers) -> Numbers:
@@ -55,17 +57,25 @@ class Rif:
         if tally.num_judged == 0:
             return
         found = KEPT if tally.is_informative else SOLVED if tally.num_right else LATER
+        if self._class[number] == NEW:
+            self._tried.add(number)
         self._sizes[self._class[number]] -= 1
         self._sizes[found] += 1
         self._class[number] = found
         self._judged_at[number] = self._num_picks
 
     def state_dict(self) -> State:
-        return {"num_picks": self._num_picks, "class": self._class.copy(), "judged_at": self._judged_at.copy()}
+        return {
+            "num_picks": self._num_picks,
+            "class": self._class.copy(),
+            "judged_at": self._judged_at.copy(),
+            "tried": self._tried.numbers().copy(),
+        }
 
     def load_state_dict(self, state: State) -> None:
         self._num_picks = state["num_picks"]
         self._class, self._judged_at = state["class"].copy(), state["judged_at"].copy()
+        self._tried.load(state["tried"])
         self._sizes = np.bincount(self._class, minlength=len(NAMES)).tolist()
 
     def metrics(self) -> list[Metric]:
@@ -80,12 +90,20 @@ class Rif:
         if not count or not self._sizes[name]:
             return NO_TASKS
         if name == NEW and self._sizes[NEW] > self._class.size // 4:  # many: a few guesses beat a look at all
-            guesses = rng.choice(self._class.size, min(self._class.size, 8 * (count + taken.size)), replace=False)
+            guesses = rng.choice(self._class.size, min(self._class.size, 8 * count + 64), replace=False)
             found = without(guesses[self._class[guesses] == NEW], taken)
             if found.size >= count:
                 return found[:count]
-        members = without(np.flatnonzero(self._class == name), taken)
+        members = without(self._members(name), taken)
         if name in (NEW, KEPT) or members.size <= count:
             return draw(rng, members, count)
         oldest: Numbers = members[np.argpartition(self._judged_at[members], count - 1)[:count]]
         return oldest
+
+    def _members(self, name: int) -> Numbers:
+        """All tasks of a class. Of the tried ones only these are looked at, which are few in a large pool."""
+        if name == NEW:
+            return np.flatnonzero(self._class == NEW)
+        tried = self._tried.numbers()
+        members: Numbers = tried[self._class[tried] == name].astype(np.int64)
+        return members

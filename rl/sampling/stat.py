@@ -73,9 +73,9 @@ class Stat:
         return rng.permutation(picked)
 
     def update(self, number: int, tally: Tally) -> None:
-        mine = self._skill_ids[self._starts[number] : self._starts[number + 1]]
-        self._wrong[mine] += tally.num_judged - tally.num_right
-        self._judged[mine] += tally.num_judged
+        for skill in self._skill_ids[self._starts[number] : self._starts[number + 1]].tolist():
+            self._wrong[skill] += tally.num_judged - tally.num_right
+            self._judged[skill] += tally.num_judged
 
     def state_dict(self) -> State:
         return {

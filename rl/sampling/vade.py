@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from rl.ports import State
 from rl.sampling.config import VadeSampling
+from rl.sampling.known import Known
 from rl.sampling.picker import Numbers, draw, generator, without
 from rl.verdict import Tally
 from rollout.schema import Metric
@@ -50,8 +51,7 @@ class Vade:
         self._right = np.zeros(num_tasks, dtype=np.float32)
         self._wrong = np.zeros(num_tasks, dtype=np.float32)
         self._counted_at = np.zeros(num_tasks, dtype=np.uint32)  # 0: never
-        self._known = np.empty(1024, dtype=np.int32)  # tasks ever counted in order of their first time, then free room
-        self._num_known = 0
+        self._known = Known()
         self._num_picks = 0
         self._surprise = 0.0
         self._success = [0.5, 0.5]  # mean belief of the last pick: of what was picked, and of all that competed
@@ -74,7 +74,8 @@ class Vade:
     def update(self, number: int, tally: Tally) -> None:
         if tally.num_judged == 0:  # unjudged is not wrong, and nothing newer is known of the task
             return
-        self._learn_it_is_known(number)
+        if not self._counted_at[number]:
+            self._known.add(number)
         now = max(1, self._num_picks)
         idle = max(0, now - 1 - int(self._counted_at[number]))
         keep = self._config.selected_decay * self._config.idle_decay**idle
@@ -101,20 +102,19 @@ class Vade:
             "right": self._right.copy(),
             "wrong": self._wrong.copy(),
             "counted_at": self._counted_at.copy(),
-            "known": self._known[: self._num_known].copy(),
+            "known": self._known.numbers().copy(),
         }
 
     def load_state_dict(self, state: State) -> None:
         self._num_picks, self._surprise, self._success = state["num_picks"], state["surprise"], list(state["success"])
         self._right, self._wrong = state["right"].copy(), state["wrong"].copy()
         self._counted_at = state["counted_at"].copy()
-        self._num_known = state["known"].size
-        self._known = np.concatenate([state["known"], np.empty(1024, dtype=np.int32)])
+        self._known.load(state["known"])
 
     def metrics(self) -> list[Metric]:
         picked, pool = self._success
         found = {
-            "sampler/known_share": self._num_known / self._right.size,
+            "sampler/known_share": len(self._known) / self._right.size,
             "sampler/surprise": self._surprise,
             "sampler/believed_success_picked": picked,
             "sampler/believed_success_pool": pool,
@@ -126,15 +126,6 @@ class Vade:
         size, most = self._right.size, max(self._config.candidates, 2 * count)
         if size <= most + busy.size:
             return without(np.arange(size), busy)
-        known = self._known[: self._num_known].astype(np.int64)
-        tried = without(draw(rng, known, most // 2), busy)
-        drawn = without(rng.choice(size, most - tried.size, replace=False), np.concatenate([busy, tried]))
-        return np.concatenate([tried, drawn])
-
-    def _learn_it_is_known(self, number: int) -> None:
-        if self._counted_at[number]:
-            return
-        if self._num_known == self._known.size:
-            self._known = np.concatenate([self._known, np.empty_like(self._known)])
-        self._known[self._num_known] = number
-        self._num_known += 1
+        tried = draw(rng, self._known.numbers(), most // 2)
+        drawn = rng.integers(size, size=most - tried.size)
+        return without(np.unique(np.concatenate([tried, drawn])), busy)

@@ -19,7 +19,7 @@ from rollout.schema import Task
 from rollout.tasks.files import load_files
 from rollout.tasks.huggingface import load_huggingface
 from rollout.tasks.reasoning_gym import load_reasoning_gym
-from rollout.tasks.splits import TaskSplits, split_one, split_two
+from rollout.tasks.splits import TaskSplits, decontaminated, split_one, split_two
 
 Generate = Callable[..., list[Task]]  # generate(*, num_tasks: int, seed: int, **params)
 Role = Literal["train", "held_out"]
@@ -35,9 +35,14 @@ def load_tasks(config: TasksConfig, *, seed: int, procedural: Mapping[str, Gener
     train = _load(config.train, role="train", seed=seed, procedural=procedural)
     num_held_out = config.held_out.num_tasks
     if config.held_out.source is None:
-        return split_one(train, num_held_out=num_held_out, seed=seed)
-    held_out = _load(config.held_out.source, role="held_out", seed=seed, procedural=procedural)
-    return split_two(train, held_out, num_held_out=num_held_out, seed=seed)
+        splits = split_one(train, num_held_out=num_held_out, seed=seed)
+    else:
+        held_out = _load(config.held_out.source, role="held_out", seed=seed, procedural=procedural)
+        splits = split_two(train, held_out, num_held_out=num_held_out, seed=seed)
+    if (rule := config.decontaminate) is None:
+        return splits
+    more = [task for source in rule.against for task in load_files(source)]
+    return decontaminated(splits, more, ngram=rule.ngram, share=rule.share)
 
 
 def far_seed(seed: int, role: Role) -> int:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rollout.schema import Task
+from rollout.tasks.overlap import Overlap, find_overlaps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +23,8 @@ class TaskSplits:
     held_out: tuple[Task, ...]
     num_duplicates: int = 0
     num_withheld: int = 0
+    overlaps: tuple[Overlap, ...] = ()
+    """Training tasks that were left out because they repeat an evaluation task."""
 
 
 def split_key(task: Task) -> str:
@@ -59,6 +62,22 @@ def split_two(tasks: Sequence[Task], held_out: Sequence[Task], *, num_held_out: 
             f"{len(candidates)}; lower it or give more tasks"
         )
     return _without(ordered, candidates[:num_held_out], num_duplicates=num_duplicates + num_more)
+
+
+def decontaminated(splits: TaskSplits, more: Sequence[Task], *, ngram: int, share: float) -> TaskSplits:
+    """Without the training tasks that repeat a held-out task or one of `more`.
+
+    Raises ValueError when nothing is left to train on.
+    """
+    overlaps = find_overlaps(splits.train, (*splits.held_out, *more), ngram=ngram, share=share)
+    bad = {overlap.task.key for overlap in overlaps}
+    train = tuple(task for task in splits.train if task.key not in bad)
+    if not train:
+        raise ValueError(
+            f"no task is left to train on: each of {len(splits.train)} repeats an evaluation task "
+            f"(tasks.decontaminate: ngram {ngram}, share {share:g}); raise the two, or train on other tasks"
+        )
+    return replace(splits, train=train, overlaps=tuple(overlaps))
 
 
 def _without(ordered: Sequence[Task], held_out: Sequence[Task], *, num_duplicates: int) -> TaskSplits:
