@@ -73,8 +73,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "exact": {"labels": "hard", "epochs": 8},
     "monte_carlo": {"labels": "hard", "epochs": 8},
     "value": {"kind": "value", "epochs": 8},
-    "implicit": {"kind": "implicit", "beta": 0.05, "lr": 3e-4, "epochs": 6},
-    "implicit_dpo": {"kind": "implicit", "objective": "dpo", "beta": 0.05, "lr": 3e-4, "epochs": 6},
+    "implicit": {"kind": "implicit", "beta": 0.5, "lr": 1e-3, "epochs": 5},
+    "implicit_dpo": {"kind": "implicit", "objective": "dpo", "beta": 0.5, "lr": 1e-3, "epochs": 5},
 }
 
 
@@ -113,12 +113,12 @@ def solution(task: Task, rng: np.random.Generator, *, planted: bool) -> tuple[li
 
 
 def solutions(tasks: Sequence[Task], model: Path, *, seed: int) -> list[tuple[StepRow, Trajectory]]:
-    """One solution a task, every second with a planted error, as the tokens the policy would have written."""
+    """One solution an entry, every second with a planted error, as the tokens the policy would have written."""
     renderer = Renderer.load(str(model), FORMAT)
     rng = np.random.default_rng(seed)
     found = []
     for number, task in enumerate(tasks):
-        thoughts, answer, at = solution(task, rng, planted=number % 2 == 1)
+        thoughts, answer, at = solution(task, rng, planted=number % 2 == 1)  # a right one, then a wrong one of each sum
         trajectory = trajectory_of(renderer, task, ";".join(thoughts), answer)
         steps = cut_steps(trajectory, SPLITTER)
         labels = [1.0 if at < 0 or i < at else 0.0 if i == at else None for i in range(len(steps))]
@@ -205,12 +205,13 @@ async def complete(pairs: Sequence[tuple[Task, Trajectory]], model: Path, out: P
 
 
 def splits(size: Size) -> dict[str, list[Task]]:
-    """Tasks of each part; no two share a sum, whatever its order."""
+    """Tasks of each part, each twice; no two parts share a sum, whatever its order."""
     pool = sums.generate(num_tasks=12_000, seed=7, min_terms=4, max_terms=6)
     unique = list({task.meta["split_key"]: task for task in pool}.values())
-    cuts = np.cumsum([0, size.tested, size.tuning, size.labelled]).tolist()
+    cuts = np.cumsum([0, size.tested // 2, size.tuning // 2, size.labelled // 2]).tolist()
     parts = {name: unique[a:b] for name, a, b in zip(("test", "tune", "label"), cuts, cuts[1:], strict=False)}
-    return parts | {"more": unique[cuts[-1] :]}
+    parts["more"] = unique[cuts[-1] :]
+    return {name: [task for task in part for _ in range(2)] for name, part in parts.items()}
 
 
 def child(*arguments: str, text: str) -> None:
