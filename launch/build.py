@@ -167,11 +167,15 @@ def start_engine_pool(config: RunConfig, directory: RunDirectory, model_dir: Pat
 
 def start_scorer(config: RunConfig, directory: RunDirectory, model_dir: Path) -> MeteredScorer:
     """The step scorer that the prm section names, by the registry: built-in or plugin."""
-    section = config.prm
+    return start_scorer_of(config.prm, model_dir=model_dir, state_dir=directory.root / "prm")
+
+
+def start_scorer_of(section: Any, *, model_dir: Path, state_dir: Path) -> MeteredScorer:
+    """The step scorer of a prm section, also without a run."""
     name, settings = _choice(section)
     place: dict[str, Any] = {}
     if isinstance(section, ImplicitPrmConfig | DiscriminativePrmConfig | ValuePrmConfig):
-        place = {"start_model": str(model_dir), "state_dir": str(directory.root / "prm")}
+        place = {"start_model": str(model_dir), "state_dir": str(state_dir)}
     elif isinstance(section, GenerativePrmConfig):
         place = {"critic": critic_of(section)}
     scorer: MeteredScorer = plugins.load("ponder.steps", name)(settings, _scorer_pool(section), **place)

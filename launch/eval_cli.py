@@ -1,4 +1,4 @@
-"""`ponder eval RUN` and `ponder eval modes`: one group whose first word is a command or, as before, a run or recipe.
+"""`ponder eval RUN`, `eval modes` and `eval search`: one group whose first word is a command or, as before, a run.
 
 Imports nothing heavy at the top, as `launch.cli`.
 """
@@ -26,7 +26,8 @@ class _RunOrCommand(TyperGroup):
 app = typer.Typer(
     name="eval",
     cls=_RunOrCommand,
-    help="Measure held-out accuracy of a run (ponder eval RUN), or compare thinking modes (ponder eval modes).",
+    help="Measure held-out accuracy of a run (ponder eval RUN), compare thinking modes (ponder eval modes), or search "
+    "with step scores (ponder eval search).",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -148,6 +149,64 @@ def modes(
         server=eval_modes.ServerOptions(model, api_key_env, _fields(request or []), concurrency),
     )
     eval_modes.run(options, console())
+
+
+@app.command()
+def search(
+    policy: Annotated[str, typer.Option(help="A run, a model directory, or a model's name.")],
+    searches: Annotated[
+        str,
+        typer.Option("--search", help="Comma-separated: beam:2x4, lookahead:2x4x1, tree:20x4, revisions:4."),
+    ] = "",
+    samples: Annotated[int, typer.Option(min=2, help="Independent attempts per task.")] = 16,
+    tasks: Tasks = "held_out",
+    effort: Annotated[str | None, typer.Option(help="Mode to search in; the recipe's first effort by default.")] = None,
+    aggregate: Annotated[
+        str, typer.Option(help="Step scores as one number: last, min, product, mean, soft_min.")
+    ] = "min",
+    out: Annotated[Path | None, typer.Option(help="Directory of the results; runs/search-POLICY by default.")] = None,
+    limit: Limit = None,
+    recipe: Recipe = None,
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    max_step_tokens: Annotated[int, typer.Option(min=1, help="Longest step of a search.")] = 512,
+    max_depth: Annotated[int, typer.Option(min=1, help="Most steps of a search.")] = 40,
+    bins: Annotated[int, typer.Option(min=1, help="Bins of difficulty for the mix of methods.")] = 5,
+    verifier: Verifier = None,
+    prompt_column: PromptColumn = None,
+    answer_column: AnswerColumn = None,
+    overrides: Overrides = None,
+) -> None:
+    """Choose among attempts, and search for them, with step scores.
+
+    Accuracy against generated tokens of each method, compared with majority voting at equal tokens. Interrupted, the
+    same command goes on.
+
+    Example: ponder eval search --policy runs/quickstart --search beam:2x4,tree:20x4 --samples 32
+    """
+    from launch import eval_search
+    from launch.terminal import console
+
+    table = {"verifier": verifier, "prompt": prompt_column, "answer": answer_column}
+    options = eval_search.SearchOptions(
+        policy=policy,
+        tasks=tasks,
+        searches=searches,
+        num_samples=samples,
+        effort=effort,
+        aggregate=aggregate,
+        out=out,
+        limit=limit,
+        recipe=recipe,
+        overrides=overrides or [],
+        seed=seed,
+        temperature=temperature,
+        max_step_tokens=max_step_tokens,
+        max_depth=max_depth,
+        num_bins=bins,
+        table={name: value for name, value in table.items() if value is not None},
+    )
+    eval_search.run(options, console())
 
 
 def _fields(texts: list[str]) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ from launch import cluster, plugins
 from launch.errors import InterruptedRunError
 from launch.eval_policies import LocalModel, api_key, engines, find_model, fingerprint, is_endpoint, server
 from launch.eval_progress import SampleProgress
+from launch.eval_references import judgeable
 from launch.eval_sampling import Plan, Policy, collect, finished
 from launch.eval_saved import Saved, judge_again, read_saved
 from launch.eval_settings import EvalSettings, load_settings, run_of
@@ -38,7 +39,6 @@ from launch.manifest import write_json
 from launch.modes_report.markdown import render_markdown
 from launch.modes_report.page import render_page
 from rewards.judge import Judge
-from rewards.outcome import Sample
 from rollout.endpoint import Endpoint
 from rollout.schema import Sampling, Task
 
@@ -205,7 +205,7 @@ def _of_model(question: _Question, model: LocalModel, judge: Judge, console: Con
         "dtype": question.settings.rollout.dtype,
     }
     with AttemptStore(question.out) as store:
-        tasks, left_out = asyncio.run(_judgeable(question.tasks, judge, console))
+        tasks, left_out = asyncio.run(judgeable(question.tasks, judge, console))
         plan = _plan(question, tasks, identity)
         attempts, usage = finished(plan, identity, store), {"sampling_s": 0.0, "samples": 0.0}
         if attempts is None:
@@ -229,7 +229,7 @@ def _of_server(question: _Question, judge: Judge, console: Console) -> _Sampled:
     )
 
     async def work(store: AttemptStore) -> _Sampled:
-        tasks, left_out = await _judgeable(question.tasks, judge, console)
+        tasks, left_out = await judgeable(question.tasks, judge, console)
         async with server(endpoint, question.settings, num_places=options.server.num_requests) as policy:
             plan = _plan(question, tasks, policy.identity)
             attempts, usage = await _sample(plan, _given(policy), judge, store, console)
@@ -276,23 +276,6 @@ async def _sample(
         with SampleProgress(console, plan.total) as progress:
             attempts = await collect(plan, policy, judge, store, progress)
             return attempts, {"sampling_s": round(progress.seconds, 3), "samples": float(progress.num_new)}
-
-
-async def _judgeable(tasks: Sequence[Task], judge: Judge, console: Console) -> tuple[tuple[Task, ...], dict[str, str]]:
-    """The tasks whose own reference the verifier accepts, as in training, and why the others are left out."""
-    reasons = await judge.check_references([Sample.of_reference(task) for task in tasks])
-    left_out = {task.key: reason for task, reason in zip(tasks, reasons, strict=True) if reason is not None}
-    if len(left_out) == len(tasks):
-        raise ValueError(f"no verifier can judge the reference of any task: {next(iter(left_out.values()))}")
-    if left_out:
-        key, reason = next(iter(left_out.items()))
-        console.print(
-            f"warning: {len(left_out)} of {len(tasks)} tasks are left out, no verifier can judge their reference, for "
-            f"example {key}: {reason}",
-            markup=False,
-            highlight=False,
-        )
-    return tuple(task for task in tasks if task.key not in left_out), left_out
 
 
 def _require_responses(attempts: Sequence[Attempt], modes: Sequence[Mode]) -> None:

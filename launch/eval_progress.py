@@ -20,11 +20,13 @@ class SampleProgress:
         console: Console,
         total: int,
         *,
+        what: str = "samples",
         every_s: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._total = total
+        self._what = what
         self._every_s = every_s
         self._clock = clock
         self._done = 0
@@ -83,7 +85,7 @@ class SampleProgress:
             self._bar.update(self._task, completed=self._done, left=remaining)
         elif not was_kept and (now - self._told_at >= self._every_s or self._done == self._total):
             self._told_at = now
-            share = f"{self._done:,} of {self._total:,} samples ({100 * self._done / self._total:.0f} %)"
+            share = f"{self._done:,} of {self._total:,} {self._what} ({100 * self._done / self._total:.0f} %)"
             kept = f", {self._kept:,} of them from before" if self._kept else ""
             line = f"sampling: {share}{kept}, {self.num_new / max(now - self._started, 1e-9):.1f}/s, {remaining}"
             self._console.print(line, markup=False, highlight=False)

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from budgets.config import BudgetsConfig, EffortConfig
 from launch import recipe
-from launch.config import ClusterConfig, RunConfig
+from launch.config import ClusterConfig, PrmSection, RunConfig
 from launch.recipe import RecipeError
 from launch.sessions import find_recipe
+from prm.config import NoPrmConfig
 from rewards.config import RewardsConfig
 from rollout.config import Columns, FilesSource, FormatConfig, RolloutConfig, TasksConfig
 from rollout.tasks.files import READERS
@@ -52,6 +53,8 @@ class EvalSettings(BaseModel):
     """Efforts and their limits."""
     rewards: RewardsConfig = RewardsConfig()
     """The verifier service."""
+    prm: PrmSection = NoPrmConfig()
+    """The step scorer, which a search is guided by."""
     cluster: ClusterConfig = ClusterConfig()
     """The Ray that engines run in."""
     seed: int = 0

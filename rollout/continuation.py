@@ -10,7 +10,7 @@ same distribution as one written at once. After the thinking is closed there are
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rollout.engine import Engine, RequestError
 from rollout.generate import Attempt
@@ -78,7 +78,7 @@ async def _continue(
         attempt.go_on_from(prefix)
     before = attempt.num_sampled
     attempt.seed = continuation.seeds[sibling]
-    finish: Finish | None = None
+    finish, reason = None, None
     try:
         if not continuation.stop:
             finish = await attempt.run(engine)
@@ -86,7 +86,7 @@ async def _continue(
             finish = await attempt.run_step(engine, continuation.stop, continuation.max_step_tokens)
             if finish is not None:
                 break
-    except RequestError:
-        finish = Finish.ERROR
-    trajectory = attempt.trajectory(finish or Finish.LENGTH, engine.version)
+    except RequestError as error:
+        finish, reason = Finish.ERROR, str(error)
+    trajectory = replace(attempt.trajectory(finish or Finish.LENGTH, engine.version), error=reason)
     return Continued(trajectory=trajectory, ended=finish is not None, num_new_tokens=attempt.num_sampled - before)
