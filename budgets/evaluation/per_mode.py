@@ -14,6 +14,7 @@ from budgets.evaluation import intervals, majority, pass_at_k
 from budgets.evaluation.adherence import adherence
 from budgets.evaluation.attempt import Attempt, AttemptTable, FloatArray
 from budgets.evaluation.calibration import calibration
+from budgets.evaluation.decision import decisions
 from budgets.evaluation.difficulty import BINS, difficulty_bins, success_elsewhere
 from budgets.evaluation.intervals import number
 from budgets.evaluation.leak import LeakDetector
@@ -70,6 +71,7 @@ def report_mode(measured: Measured, index: int, mode: Mode) -> dict[str, Any]:
         "leak_rate": _share(leaks),
         "adherence": _adherence(attempts, mode),
         "calibration": calibration(attempts, rates),
+        "decisions": decisions(attempts),
         "by_source": {name: _slice(measured, index, mask) for name, mask in _source_masks(table).items()},
         "by_difficulty": {
             name: _slice(measured, index, measured.bins[index] == place) for place, name in enumerate(BINS)

@@ -305,3 +305,18 @@ def test_the_table_keeps_what_is_missing_apart() -> None:
     assert table.correct.shape == (1, 2, 2) and np.isnan(table.correct).all()
     assert table.thinking[0, 0].tolist()[1] == 2.0 and np.isnan(table.thinking[0, 1]).all()
     assert len(table.of_mode(0)) == 2
+
+
+def test_decisions_are_counted_and_compared_with_what_was_named() -> None:
+    from budgets.evaluation.decision import decisions
+
+    said = "<analysis>Hm. /{}</analysis><think></think>7"
+    rows = [
+        (said.format("think"), 3),
+        (said.format("no_think"), 0),
+        (said.format("no_think"), 5),
+        ("<think>x</think>7", 1),
+    ]
+    found = decisions([attempt(text=text, thinking_tokens=tokens) for text, tokens in rows])
+    assert found == {"thinking": 0.75, "named": 0.75, "agreement": pytest.approx(2 / 3, abs=1e-4)}
+    assert decisions([attempt(finish=Finish.ERROR)]) is None
