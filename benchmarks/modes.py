@@ -46,7 +46,8 @@ SHORT = {
 }
 QUICK = ["loop.num_steps=4", "loop.groups_per_step=16", "evaluate.num_tasks=40", "budgets.phases=[]"]
 QUICK_COLD = ["sft.num_steps=60"]
-COMMON = ["tasks.seed=0", "evaluate.at_start=false", "evaluate.greedy=false"]
+PATIENCE = ["cluster.start_deadline_s=1800", "rollout.start_timeout_s=1800"]  # for a machine with other work
+COMMON = ["tasks.seed=0", "evaluate.at_start=false", "evaluate.greedy=false", *PATIENCE]
 LAST_STEPS = 10
 EFFORTS = ("medium", "low")
 
