@@ -306,3 +306,35 @@ async def test_a_killed_engine_is_one_clear_error(engines: dict[str, Served]) ->
     (message,) = errors
     assert message.startswith("engine rollout-0 died during generate")
     assert Path(message.rpartition("its log: ")[2]).is_file()
+
+
+@pytest.fixture
+def closing(ray_session: None, tmp_path: Path) -> Iterator[Served]:
+    """An engine that keeps the thinking cap by itself, and one of the same model that leaves it to us."""
+    from transformers import AutoModelForCausalLM
+
+    path = build_tiny_model(tmp_path / "model", tied=False, seed=4)
+    config = CONFIG.model_copy(update={"thinking_cap": "engine"})
+    pool = start_engines(config, FormatConfig(prefill_thinking=True), str(path), log_dir=str(tmp_path / "logs"))
+    yield Served(pool=pool, model=AutoModelForCausalLM.from_pretrained(path))
+    pool.close()
+
+
+async def test_an_engine_keeps_the_thinking_cap_as_two_requests_do(closing: Served, tmp_path: Path) -> None:
+    """Greedy responses are equal token by token; sampled ones hold the cap, with the model's own log-probabilities."""
+    format = FormatConfig(prefill_thinking=True)
+    two_phase = start_engines(CONFIG, format, str(tmp_path / "model"), log_dir=str(tmp_path / "other"))
+    try:
+        prompts = [f"{n}+{n}=" for n in range(6)]
+        greedy = [job(p, cap=cap, answer=9, siblings=1, temperature=0.0) for p in prompts for cap in (1, 4, 11)]
+        ours, theirs = [await asyncio.gather(*map(pool.generate, greedy)) for pool in (two_phase, closing.pool)]
+    finally:
+        two_phase.close()
+    for one, other in zip(ours, theirs, strict=True):
+        a, b = one.trajectories[0], other.trajectories[0]
+        assert a.token_ids.tolist() == b.token_ids.tolist() and a.sampled.tolist() == b.sampled.tolist()
+        assert a.finish is b.finish
+    assert any(not g.trajectories[0].sampled[g.trajectories[0].prompt_len :].all() for g in theirs)  # some were closed
+    sampled = await asyncio.gather(*(closing.pool.generate(job(p, cap=5, answer=6, seed=3)) for p in prompts))
+    for trajectory in (t for group in sampled for t in group.trajectories):
+        assert trajectory.num_thinking_tokens <= 5 and closing.worst(trajectory) < TOLERANCE
