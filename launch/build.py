@@ -32,10 +32,12 @@ from rl.checkpoint import Checkpointer
 from rl.credit.group_credit import GroupCredit
 from rl.diagnostics.schedule import Diagnostics
 from rl.evaluate import Evaluator
+from rl.exploration.explorer import Explorer
 from rl.hack_alarms import HackAlarms
 from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
 from rl.learner.reference_actor import ReferenceClient, start_reference
+from rl.learner.representation_actor import RepresentationClient, start_representation
 from rl.learning_scorer import OnlinePrm
 from rl.losses.config import PluginLoss
 from rl.ports import Credit, Generator, Judge, Shaper, TaskSampler
@@ -65,6 +67,7 @@ class Services:
     judge: JudgeClient
     scorer: MeteredScorer
     reference: ReferenceClient | None
+    representation: RepresentationClient | None = None
 
 
 def load_task_splits(config: RunConfig) -> TaskSplits:
@@ -94,15 +97,32 @@ async def start_services(
 ) -> Services:
     """Start engines, learner, judge and step scorer at the same time; return when all of them answer."""
     learner, reference = start_weights(config, directory, model_dir)
+    representation = start_exploration(config, directory, model_dir)
     async with asyncio.timeout(config.cluster.start_deadline_s), asyncio.TaskGroup() as starts:
         starts.create_task(learner.ready())
         if reference is not None:
             starts.create_task(reference.ready())
+        if representation is not None:
+            starts.create_task(representation.ready())
         engines = starts.create_task(in_thread(start_engine_pool, config, directory, model_dir))
         judge = starts.create_task(in_thread(start_judge, config.rewards, verifiers, directory.reward_failures))
         scorer = starts.create_task(in_thread(start_scorer, config, directory, model_dir))
     return Services(
-        engines=engines.result(), learner=learner, judge=judge.result(), scorer=scorer.result(), reference=reference
+        engines=engines.result(),
+        learner=learner,
+        judge=judge.result(),
+        scorer=scorer.result(),
+        reference=reference,
+        representation=representation,
+    )
+
+
+def start_exploration(config: RunConfig, directory: RunDirectory, model_dir: Path) -> RepresentationClient | None:
+    """The frozen model of the exploration bonus, where the recipe asks for it; `ready` waits for it."""
+    if config.sampling.exploration is None:
+        return None
+    return start_representation(
+        config.sampling.exploration, config.learner, str(model_dir), log_dir=str(directory.logs)
     )
 
 
@@ -241,9 +261,9 @@ def build_run(
     policies = build_policies(config, directory, services.learner, reporter, tasks.train)
     credit = build_credit(config)
     services.engines.notify = reporter.warning
+    explorer = build_explorer(config, services)
     sources = [services.engines.metrics, services.judge.metrics, services.scorer.metrics, meter.metrics]
-    if isinstance(credit, GroupCredit):
-        sources.append(credit.metrics)
+    sources += [part.metrics for part in (credit, explorer) if isinstance(part, GroupCredit | Explorer)]
     return Run(
         loop=config.loop,
         sampling=config.sampling,
@@ -268,6 +288,7 @@ def build_run(
         kl_in_reward=config.loss.reward_kl_coefficient,
         diagnostics=Diagnostics(config.diagnostics, services.learner, geometry_prompts, waits=waits),
         policies=policies,
+        explorer=explorer,
     )
 
 
@@ -277,6 +298,13 @@ def _online_prm(config: RunConfig, services: Services) -> OnlinePrm | None:
         return None
     assert isinstance(services.scorer, ModelScorerClient)
     return OnlinePrm(scorer=services.scorer, order=config.prm.online.order)
+
+
+def build_explorer(config: RunConfig, services: Services) -> Explorer | None:
+    """The exploration bonus on its service; None without one."""
+    if config.sampling.exploration is None or services.representation is None:
+        return None
+    return Explorer(config.sampling.exploration, services.representation)
 
 
 def _shapers(config: RunConfig) -> list[Shaper]:

@@ -19,7 +19,7 @@ from prm.models.config import LearnedPrmConfig
 from rewards.config import RewardsConfig
 from rl.coldstart_config import SftConfig
 from rl.config import BufferConfig, EvaluateConfig, LoopConfig, ReferenceConfig
-from rl.credit.config import CreditConfig, GrpoCredit
+from rl.credit.config import CreditConfig, GdpoCredit, GrpoCredit
 from rl.diagnostics.config import DiagnosticsConfig
 from rl.learner.config import STRUCTURAL_TOKENS, LearnerConfig, ScratchModel
 from rl.losses.config import LossConfig, PpoClip
@@ -163,6 +163,7 @@ class RunConfig(BaseModel):
         credit_rules.check(self.credit, self.prm)
         _reference_is_there_if_needed(self)
         _kl_is_paid(self)
+        _exploration_is_paid(self)
         _loss_takes_the_credit(self)
         _enough_is_held_out(self)
         _samples_fit_a_micro_batch(self)
@@ -283,6 +284,25 @@ def _kl_is_paid(config: RunConfig) -> None:
         raise ValueError(
             f"loss.kl.placement = 'reward' adds to the final reward, which credit.type = {config.credit.type!r} does "
             "not read; use placement 'loss', or another estimator"
+        )
+
+
+def _exploration_is_paid(config: RunConfig) -> None:
+    if (
+        config.sampling.exploration is None
+        or isinstance(config.credit, PluginSection)
+        or config.credit.reads_final_reward
+    ):
+        return
+    if not isinstance(config.credit, GdpoCredit):
+        raise ValueError(
+            f"sampling.exploration adds to the final reward, which credit.type = {config.credit.type!r} does not "
+            "read; use another estimator, or leave the section out"
+        )
+    if "exploration" not in config.credit.weights:
+        raise ValueError(
+            "credit.type = 'gdpo' reads the components it gives a weight, and exploration has none; add "
+            "credit.weights.exploration, or leave sampling.exploration out"
         )
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from rl.exploration.config import ExplorationConfig
+
 _SETTINGS = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
@@ -38,6 +40,9 @@ class SamplingConfig(BaseModel):
     surplus: int = Field(default=0, ge=0, le=4096)
     """Groups sampled ahead, which replace dropped ones at once; unused ones serve the next step, as far as
     buffer.max_lag allows; only with on_drop = "replace"."""
+
+    exploration: ExplorationConfig | None = None
+    """A reward for siblings that differ; left out: none."""
 
     @model_validator(mode="after")
     def _refills_fit_the_rule(self) -> SamplingConfig:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from rl.batch import StepResult, TrainingBatch
 from rl.verdict import Tally
 from rollout.schema import (
@@ -171,6 +174,22 @@ class Reference(Protocol):
         ...
 
     async def load(self, path: str, state: State) -> None: ...
+
+
+class Representer(Protocol):
+    """A frozen model whose hidden states say how responses differ."""
+
+    async def features(self, trajectories: Sequence[Trajectory]) -> npt.NDArray[np.float64]:
+        """[N, D], one row a trajectory: mean hidden state over its sampled tokens."""
+        ...
+
+
+class GroupTerm(Protocol):
+    """A reward term that needs a service, such as the exploration bonus."""
+
+    async def term(self, group: Group, outcomes: Sequence[Outcome]) -> Mapping[str, Float32Array]:
+        """One [G] array per named component, added to the outcome score. NaN never appears."""
+        ...
 
 
 class Learner(Protocol):

@@ -22,7 +22,7 @@ from rl.learning_scorer import OnlinePrm
 from rl.metrics import MetricsWriter
 from rl.phases import PhaseClock
 from rl.plan import BatchPolicy
-from rl.ports import Credit, Gate, Generator, Judge, Learner, Reference, Shaper, StepScorer, WeightSync
+from rl.ports import Credit, Gate, Generator, GroupTerm, Judge, Learner, Reference, Shaper, StepScorer, WeightSync
 from rl.record import Recorder, Settled
 from rl.reporter import Reporter
 from rl.spares import Spares
@@ -107,6 +107,7 @@ class Run:
     policies: Sequence[BatchPolicy] = ()  # replay, re-weighting and demonstrations, in the order of their acting
     online_prm: OnlinePrm | None = None  # where the step scorer learns from the run
     control: Control | None = None  # what people ask of the run while it goes on
+    explorer: GroupTerm | None = None
     closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
     clock: PhaseClock = field(default_factory=PhaseClock)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -42,7 +43,8 @@ async def _scored(run: Run, job: Job) -> ScoredGroup:
         judging = services.create_task(_judge(run, owner, group))
         scoring = services.create_task(_score_steps(run, owner, group))
     outcomes = judging.result()
-    return ScoredGroup(group=group, outcomes=outcomes, steps=scoring.result(), shaped=_shaped(run, group, outcomes))
+    shaped = {**_shaped(run, group, outcomes), **await _explored(run, owner, group, outcomes)}
+    return ScoredGroup(group=group, outcomes=outcomes, steps=scoring.result(), shaped=shaped)
 
 
 async def _judge(run: Run, owner: str, group: Group) -> tuple[Outcome, ...]:
@@ -57,6 +59,14 @@ async def _score_steps(run: Run, owner: str, group: Group) -> tuple[StepScores |
         return (None,) * len(group.trajectories)
     with run.clock.phase("score_steps"):
         return await run.waits.outside(owner, "the step scorer", run.step_scorer.score(group))
+
+
+async def _explored(run: Run, owner: str, group: Group, outcomes: tuple[Outcome, ...]) -> Mapping[str, Float32Array]:
+    """The exploration bonus. A baseline is not paid for being different."""
+    if run.explorer is None or group.job.purpose is Purpose.BASELINE:
+        return {}
+    with run.clock.phase("explore"):
+        return await run.waits.outside(owner, "the exploration bonus", run.explorer.term(group, outcomes))
 
 
 def _shaped(run: Run, group: Group, outcomes: tuple[Outcome, ...]) -> dict[str, Float32Array]:

@@ -3,10 +3,10 @@
     L = I / lambda;  pick one at random;  then repeat:  L -= L h h' L / (1 + h' L h)  for the last pick h,
     pick the solution not yet taken with the largest  h' L h
 
-h [d] is the mean hidden state of a solution (see `rl.exploration.features`), and L the inverse of lambda I plus the sum
-of h h' over the picks, kept by Sherman and Morrison's formula; h' L h is how badly the picks explain h. RepExp's
-inference-time selection (arXiv 2510.11686), d = 512 and lambda = 1: a verifier finds a right answer after fewer checks
-than in random order, for which (N + 1) / (c + 1) checks are expected with c right ones of N.
+h [d] is the mean hidden state of a solution, as `rl/learner/representation.py` computes it, and L the inverse of
+lambda I plus the sum of h h' over the picks, kept by Sherman and Morrison's formula; h' L h is how badly the picks
+explain h. RepExp's inference-time selection (arXiv 2510.11686), d = 512 and lambda = 1: a verifier finds a right answer
+after fewer checks than in random order, for which (N + 1) / (c + 1) checks are expected with c right ones of N.
 
 What it is not: a choice of the best solution; it knows nothing of right and wrong, and is worth its features only where
 something afterwards can tell.

@@ -26,6 +26,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "prm/actor_model.py",
         "rl/learner/actor.py",
         "rl/learner/reference_actor.py",
+        "rl/learner/representation_actor.py",
         "launch/cluster.py",
         "launch/preflight.py",
     ),

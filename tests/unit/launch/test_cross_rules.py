@@ -64,6 +64,14 @@ QUICKSTART = RECIPES / "quickstart.toml"
             ],
             r"adds to the final reward, which credit\.type = 'gdpo' does not read",
         ),
+        (
+            ["sampling.exploration.weight=0.1", "credit.type=gdpo", "credit.weights={ outcome = 1.0 }"],
+            r"exploration has none; add credit\.weights\.exploration",
+        ),
+        (
+            ["sampling.exploration.weight=0.1", "credit.type=w_reinforce", "sampling.judge_on=off"],
+            r"sampling\.exploration adds to the final reward, which credit\.type = 'w_reinforce' does not read",
+        ),
         (["reference.dtype=float32"], r"\[reference\] \(placement 'actor'\) would load a model that nothing reads"),
         (
             ["prm.type=exact", "credit.process={ weight = 0.2 }", "loss.type=gspo"],
