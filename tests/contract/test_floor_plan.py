@@ -103,3 +103,9 @@ def test_the_shipped_text_names_no_machine() -> None:
     suffixes = {".py", ".md", ".toml", ".sh", ".json"}
     shipped = [p for p in ROOT.rglob("*") if p.suffix in suffixes and ".venv" not in p.parts and "runs" not in p.parts]
     assert not [p for p in shipped if "/" + "work/" in p.read_text(errors="replace")]
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports them by their names alone, and would refuse the second one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
