@@ -37,7 +37,10 @@ app.command()(plan_cli.plan)
 app.command()(preflight_cli.preflight)
 
 Recipe = Annotated[
-    str, typer.Argument(help="A TOML recipe, or the name of one that ships with ponder: quickstart, smollm2.")
+    str,
+    typer.Argument(
+        help="A TOML recipe, or the name of one that ships with ponder, such as quickstart, smollm2, thinkdial, prime."
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -66,7 +69,9 @@ def doctor(
 def train(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="A TOML recipe, or a shipped one by name: quickstart, smollm2. Not needed with --resume."),
+        typer.Argument(
+            help="A TOML recipe, or a shipped one by name: quickstart, thinkdial, adactrl, prime. Not with --resume."
+        ),
     ] = None,
     overrides: Overrides = None,
     changes: Annotated[
