@@ -300,7 +300,7 @@ async def test_a_killed_engine_is_one_clear_error(engines: dict[str, Served]) ->
     pool = engines["tied"].pool
     pending = asyncio.gather(*(pool.generate(job(f"{n}-1=", answer=200)) for n in range(3)), return_exceptions=True)
     await asyncio.sleep(0.02)
-    ray.kill(pool._members[0].actor)
+    ray.kill(pool._serving[0].actor)
     errors = {str(error) for error in await pending if isinstance(error, EngineDeadError)}
     assert len(errors) == 1
     (message,) = errors

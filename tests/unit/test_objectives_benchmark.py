@@ -30,9 +30,8 @@ objectives = load_benchmark()
 
 @pytest.mark.parametrize("name", objectives.OBJECTIVES)
 def test_every_objective_is_a_valid_recipe(name: str) -> None:
-    settings = objectives.run_settings(name, 1, Path("cold"), quick=False)
-    config = recipe.load(BENCHMARKS.parent / objectives.RECIPE, settings)
-    assert config.sft is None and config.budgets.shaping.type == "none" and config.run.seed == 1
+    config = recipe.load(objectives.RECIPE, [*objectives.COMMON, "run.seed=1", *objectives.OBJECTIVES[name]])
+    assert config.budgets.shaping.type == "none" and config.run.seed == 1
 
 
 def test_every_estimator_is_in_the_table() -> None:

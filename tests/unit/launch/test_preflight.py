@@ -1,7 +1,9 @@
 """What the preflight makes of what the nodes say."""
 
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 from launch.preflight import Facts, Probe, report_of
@@ -56,4 +58,6 @@ def test_a_probe_says_what_it_finds_and_why_it_cannot_connect(tmp_path: Path) ->
 
 def test_a_lone_rank_meets_itself() -> None:
     probe = Probe("127.0.0.1")
-    probe.meet(0, 1, f"tcp://127.0.0.1:{probe.free_port()}", "gloo")
+    address = f"tcp://127.0.0.1:{probe.free_port()}"
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:  # a process has one default group
+        alone.submit(probe.meet, 0, 1, address, "gloo").result(timeout=100)
