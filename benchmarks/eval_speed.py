@@ -104,7 +104,7 @@ def evaluate(asked: Mapping[str, Any], out: Path) -> dict[str, Any]:
 
 
 def run_bare(asked: Mapping[str, Any]) -> dict[str, Any]:
-    from launch.eval_settings import load_settings
+    from launch.evaluation.settings import load_settings
 
     rollout = load_settings(asked["recipe"], None, []).rollout
     environment = {
@@ -125,7 +125,7 @@ def bare(asked: Mapping[str, Any]) -> None:
     """Print {"seconds", "tokens"}: the requests of the evaluation, given to vLLM in one call."""
     from vllm import LLM, SamplingParams, TokensPrompt
 
-    from launch.eval_settings import load_settings
+    from launch.evaluation.settings import load_settings
 
     rollout = load_settings(asked["recipe"], None, []).rollout
     llm = LLM(
@@ -153,9 +153,9 @@ def bare(asked: Mapping[str, Any]) -> None:
 def bare_requests(asked: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the evaluation asks its engines, task by task and sample by sample."""
     from budgets.modes import parse_modes
-    from launch.eval_sampling import Plan, blocks
-    from launch.eval_settings import load_settings
-    from launch.eval_tasks import find_tasks
+    from launch.evaluation.sampling import Plan, blocks
+    from launch.evaluation.settings import load_settings
+    from launch.evaluation.tasks import find_tasks
     from rollout.generate import request_seed
     from rollout.render import Renderer
     from rollout.schema import Sampling

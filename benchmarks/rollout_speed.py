@@ -77,9 +77,9 @@ def pool(asked: Mapping[str, Any]) -> dict[str, Any]:
     from budgets.modes import parse_modes
     from launch import cluster
     from launch.config import ClusterConfig
-    from launch.eval_sampling import Plan, blocks
-    from launch.eval_settings import load_settings
-    from launch.eval_tasks import find_tasks
+    from launch.evaluation.sampling import Plan, blocks
+    from launch.evaluation.settings import load_settings
+    from launch.evaluation.tasks import find_tasks
     from rollout.schema import Sampling
 
     num_tasks, num_siblings = asked["size"]

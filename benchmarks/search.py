@@ -100,8 +100,8 @@ def evaluate(
 def train(asked: Mapping[str, Any]) -> None:
     """The implicit scorer on outcomes of the start model's own samples; writes OUT/model and OUT/training.json."""
     from launch import cluster, plugins
-    from launch.eval_settings import load_settings
-    from launch.eval_tasks import find_tasks
+    from launch.evaluation.settings import load_settings
+    from launch.evaluation.tasks import find_tasks
     from rewards.judge import Judge
 
     model, out = Path(asked["model"]), Path(asked["out"])

@@ -14,7 +14,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from launch import coldstart_cli, ctl_cli, eval_cli, plan_cli, preflight_cli, prm_cli, rewards_cli, tasks_cli
+from launch import coldstart_cli, eval_cli, plan_cli, preflight_cli, tasks_cli
+from launch.live import cli as ctl_cli
+from launch.prm_tools import cli as prm_cli
+from launch.reward_tools import cli as rewards_cli
 from launch.terminal import console
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130

@@ -24,10 +24,10 @@ from budgets.effort import token_budgets
 from budgets.modes import parse_modes
 from budgets.shaping.config import ThinkDialConfig
 from launch import cluster, plugins
-from launch.eval_policies import engines, find_model, fingerprint
-from launch.eval_sampling import Policy
-from launch.eval_settings import EvalSettings, load_settings
-from launch.eval_tasks import find_tasks
+from launch.evaluation.policies import engines, find_model, fingerprint
+from launch.evaluation.sampling import Policy
+from launch.evaluation.settings import EvalSettings, load_settings
+from launch.evaluation.tasks import find_tasks
 from launch.manifest import write_json
 from rewards.judge import Judge
 from rewards.outcome import samples_of

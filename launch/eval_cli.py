@@ -124,7 +124,7 @@ def modes(
 
     Example: ponder eval modes --policy runs/quickstart --modes high,low,auto,40
     """
-    from launch import eval_modes
+    from launch.evaluation import modes as eval_modes
     from launch.terminal import console
 
     table = {"verifier": verifier, "prompt": prompt_column, "answer": answer_column}
@@ -184,7 +184,7 @@ def search(
 
     Example: ponder eval search --policy runs/quickstart --search beam:2x4,tree:20x4 --samples 32
     """
-    from launch import eval_search
+    from launch.search import job as eval_search
     from launch.terminal import console
 
     table = {"verifier": verifier, "prompt": prompt_column, "answer": answer_column}

@@ -157,7 +157,7 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
 
 async def _control(job: Work, run: Run) -> None:
     """What people asked of this run before holds again, and they may ask for more."""
-    from launch.live_settings import LiveSettings
+    from launch.live.settings import LiveSettings
     from rl.control import Control
 
     settings = LiveSettings(job.config, run)
@@ -165,7 +165,7 @@ async def _control(job: Work, run: Run) -> None:
     await run.control.resume(run.step)
     if not job.config.cluster.control:
         return
-    from launch.control import ControlService
+    from launch.live.control import ControlService
 
     try:
         service = ControlService(run, settings, place=job.directory.control, loop=asyncio.get_running_loop())

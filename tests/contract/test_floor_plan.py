@@ -45,7 +45,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     ),
     "sympy": ("rewards/math_answer.py", "prm/symbolic.py"),
     "math_verify": ("rewards/math_answer.py",),
-    "fastapi": ("launch/control.py",),
+    "fastapi": ("launch/live/control.py",),
 }
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60

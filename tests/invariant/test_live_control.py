@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from launch import branches, recipe
-from launch.control import ControlService
-from launch.ctl_cli import _ask
-from launch.live_settings import LiveSettings
+from launch import recipe
+from launch.live import branches
+from launch.live.cli import _ask
+from launch.live.control import ControlService
+from launch.live.settings import LiveSettings
 from launch.rundir import RunDirectory
 from rl import driver
 from rl.config import EvaluateConfig

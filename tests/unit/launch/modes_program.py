@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from launch import eval_modes
+from launch.evaluation import modes as eval_modes
 from tests.fakes.modes import FakePolicy
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from launch import coldstart
 from launch.coldstart import Options
-from launch.eval_policies import LocalModel
+from launch.evaluation.policies import LocalModel
 from rollout.schema import Group, Job
 from tests.fakes.budgets import attempt
 from tests.unit.launch.test_cli import ponder

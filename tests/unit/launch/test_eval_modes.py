@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from launch.eval_modes import EvalOptions, run
-from launch.eval_progress import SampleProgress
+from launch.evaluation.modes import EvalOptions, run
+from launch.evaluation.progress import SampleProgress
 from tests.fakes.policy_server import chat_server, solve
 from tests.unit.launch.test_cli import ponder
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from budgets.modes import parse_modes
-from launch.eval_sampling import Plan, blocks, collect
-from launch.eval_store import AttemptStore
+from launch.evaluation.sampling import Plan, blocks, collect
+from launch.evaluation.store import AttemptStore
 from rollout.schema import Sampling
 from tests.fakes.modes import BUDGETS, CountingProgress, FakeJudge, FakePolicy, attempts_by_key, make_tasks
 

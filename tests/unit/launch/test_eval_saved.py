@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from budgets.evaluation.attempt import Attempt
-from launch.eval_sampling import attempts_of
-from launch.eval_saved import judge_again, read_saved, sample_of
+from launch.evaluation.sampling import attempts_of
+from launch.evaluation.saved import judge_again, read_saved, sample_of
 from rl.record import Fate, Recorder, Settled
 from rollout.schema import Job, Outcome, Purpose, Sampling, ScoredGroup, Status, Task, TokenBudget
 from tests.fakes.modes import BUDGETS, FakeJudge, FakePolicy, make_tasks

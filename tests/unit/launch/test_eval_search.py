@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from launch.eval_store import StoreError
-from launch.search_collect import Parts, collect, kept
-from launch.search_engines import EngineExtender, EngineReviser, StepValuer, separator_of
-from launch.search_plan import SAMPLES, SearchPlan, Strategy, parse_strategies, units
-from launch.search_report.page import render_markdown, render_page
-from launch.search_results import Point, at_equal_tokens, evaluate_searches
-from launch.search_store import Searched, SearchStore, Solution
+from launch.evaluation.store import StoreError
+from launch.search.collect import Parts, collect, kept
+from launch.search.engines import EngineExtender, EngineReviser, StepValuer, separator_of
+from launch.search.plan import SAMPLES, SearchPlan, Strategy, parse_strategies, units
+from launch.search.report.page import render_markdown, render_page
+from launch.search.results import Point, at_equal_tokens, evaluate_searches
+from launch.search.store import Searched, SearchStore, Solution
 from prm.config import BlankLineSplitter, SeparatorSplitter
 from prm.search.ports import Branch
 from rewards.outcome import Sample, judged

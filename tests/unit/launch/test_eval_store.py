@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.eval_store import AttemptStore, StoreError, digest, read_jobs, whole_size
+from launch.evaluation.store import AttemptStore, StoreError, digest, read_jobs, whole_size
 from rollout.schema import Finish
 from tests.unit.budgets.test_evaluation import attempt
 

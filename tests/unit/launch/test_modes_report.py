@@ -16,10 +16,10 @@ from budgets.evaluation.attempt import Attempt
 from budgets.evaluation.leak import LeakDetector
 from budgets.evaluation.results import Evaluation, evaluate_modes
 from budgets.modes import Mode, parse_modes
-from launch.eval_sampling import Plan, collect
-from launch.eval_store import AttemptStore
-from launch.modes_report.markdown import render_markdown
-from launch.modes_report.page import MAX_BYTES_OF_TEXTS, MAX_TEXT, render_page, shortened, text_limit
+from launch.evaluation.modes_report.markdown import render_markdown
+from launch.evaluation.modes_report.page import MAX_BYTES_OF_TEXTS, MAX_TEXT, render_page, shortened, text_limit
+from launch.evaluation.sampling import Plan, collect
+from launch.evaluation.store import AttemptStore
 from rollout.schema import Sampling, Task
 from tests.browser import Browser, needs_browser
 from tests.fakes.modes import BUDGETS, HOSTILE, CountingProgress, FakeJudge, FakePolicy, make_tasks

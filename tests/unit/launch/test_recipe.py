@@ -91,7 +91,7 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
 
 
 def test_tasks_may_keep_their_seed_while_the_run_changes_its_own() -> None:
-    from launch.eval_settings import EvalSettings
+    from launch.evaluation.settings import EvalSettings
 
     assert EvalSettings.of(load("run.seed=3")).seed == 3
     assert EvalSettings.of(load("run.seed=3", "tasks.seed=1")).seed == 1

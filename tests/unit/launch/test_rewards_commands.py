@@ -157,7 +157,7 @@ def test_the_list_names_kind_origin_and_capabilities(
 def test_the_adapters_of_the_command_line_are_those_of_the_settings() -> None:
     from typing import get_args
 
-    from launch.rewards_cli import AdapterChoice
+    from launch.reward_tools.cli import AdapterChoice
 
     assert tuple(choice.value for choice in AdapterChoice) == get_args(AdapterName)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from launch import prm_label, prm_train
 from launch.cli import app
+from launch.prm_tools import label as prm_label
+from launch.prm_tools import train as prm_train
 from prm.config import SeparatorSplitter
 from prm.data import StepRow, read_rows, write_rows
 from prm.generative import GenerativeScorer, messages_for, read_verdict

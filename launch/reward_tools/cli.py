@@ -45,7 +45,7 @@ def score(
     """
     import json
 
-    from launch import rewards_score
+    from launch.reward_tools import score as rewards_score
 
     try:
         parsed = json.loads(settings)
@@ -95,7 +95,7 @@ def list_rewards(
     as_json: Json = False,
 ) -> None:
     """What can be named as a verifier: name, kind, where from, capabilities."""
-    from launch import rewards_list
+    from launch.reward_tools import listing as rewards_list
 
     rewards_list.list_rewards(plugin or [], as_json=as_json, console=_console(as_json))
 
@@ -120,7 +120,7 @@ def check(
 
     Example: ponder rewards check examples/units.py:verify --data examples/units.jsonl
     """
-    from launch import rewards_check
+    from launch.reward_tools import check as rewards_check
 
     spec = _spec(plugin, adapter, score_range, answer_only, max_seconds)
     if not rewards_check.check(spec, data, skip=skip or [], as_json=as_json, console=_console(as_json)):
@@ -146,7 +146,7 @@ def replay(
 
     Says how many attempts would be scored otherwise, and whose advantage would change sign.
     """
-    from launch import rewards_replay
+    from launch.reward_tools import replay as rewards_replay
 
     spec = _spec(plugin, adapter, score_range, answer_only, max_seconds)
     steps = None if first == 1 and last is None else range(first, (last or 10**9) + 1)
@@ -154,7 +154,7 @@ def replay(
 
 
 def _spec(plugin: str, adapter: AdapterChoice | None, score_range: Any, answer_only: bool, max_seconds: Any) -> Any:
-    from launch.rewards_plugin import spec_of
+    from launch.reward_tools.plugin import spec_of
 
     name = None if adapter is None else adapter.value
     return spec_of(plugin, adapter=name, score_range=score_range, answer_only=answer_only, max_seconds=max_seconds)

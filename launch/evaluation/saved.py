@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from budgets.config import BudgetsConfig
 from budgets.evaluation.attempt import Attempt
 from budgets.modes import Mode, parse_modes
-from launch.eval_sampling import SampleJudge
-from launch.eval_store import read_jobs
-from launch.eval_tasks import read_tasks
+from launch.evaluation.sampling import SampleJudge
+from launch.evaluation.store import read_jobs
+from launch.evaluation.tasks import read_tasks
 from rewards.outcome import Sample
 from rl.verdict import CORRECT_AT, is_correct
 from rollout.schema import Finish, Message, Task, TokenBudget

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from launch.modes_report.rows import HEADINGS, MISSING, share_interval, table_rows
+from launch.evaluation.modes_report.rows import HEADINGS, MISSING, share_interval, table_rows
 
 
 def render_markdown(results: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from budgets.evaluation.majority import canonical
-from launch.search_engines import EngineExtender, EngineReviser, Engines, StepValuer, group_of
-from launch.search_plan import SearchPlan, Unit, units
-from launch.search_store import Searched, SearchStore, Solution
+from launch.search.engines import EngineExtender, EngineReviser, Engines, StepValuer, group_of
+from launch.search.plan import SearchPlan, Unit, units
+from launch.search.store import Searched, SearchStore, Solution
 from prm.search.revisions import revisions
 from prm.search.step_beam import Found, step_beam
 from prm.search.tree import tree_search

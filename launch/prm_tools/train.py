@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from launch.model_dir import check_model
-from launch.prm_label import with_settings
+from launch.prm_tools.label import with_settings
 from prm.config import ExactPrmConfig
 from prm.data import StepRow
 from prm.formats import read_any

@@ -82,7 +82,7 @@ def branch(
     step: Annotated[int | None, typer.Option(min=1, help="Checkpoint to go on from; the newest by default.")] = None,
 ) -> None:
     """A new run that goes on from a checkpoint of this one, which stays as it is: a roll-back that loses nothing."""
-    from launch import branches
+    from launch.live import branches
 
     made = branches.branch(directory, name, step=step)
     console().print(f"made {made}; go on with: ponder train --resume {made}", markup=False, highlight=False)

@@ -26,7 +26,7 @@ import uvicorn
 from fastapi import Body, Depends, FastAPI, HTTPException
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from launch.live_settings import LiveSettings
+from launch.live.settings import LiveSettings
 from rl.control import read_log
 from rl.run import Run
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from launch.eval_store import StoreError, whole_size
+from launch.evaluation.store import StoreError, whole_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

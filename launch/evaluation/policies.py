@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.eval_sampling import Policy
-from launch.eval_settings import EvalSettings, run_of
+from launch.evaluation.sampling import Policy
+from launch.evaluation.settings import EvalSettings, run_of
 from launch.model_dir import check_model
 from launch.rundir import RunDirectory
 from rollout.endpoint import Endpoint, EndpointPolicy

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from budgets.evaluation.attempt import Attempt
 from budgets.modes import Mode
-from launch.eval_store import AttemptStore, digest
+from launch.evaluation.store import AttemptStore, digest
 from rewards.outcome import Sample, samples_of
 from rl.verdict import is_correct
 from rollout.schema import Group, Job, Outcome, Purpose, Sampling, Task

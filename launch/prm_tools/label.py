@@ -15,8 +15,8 @@ from rich.console import Console
 from budgets.effort import token_budgets
 from launch import cluster, plugins, recipe
 from launch.config import PathModel, RunConfig
-from launch.eval_policies import fingerprint
-from launch.eval_progress import SampleProgress
+from launch.evaluation.policies import fingerprint
+from launch.evaluation.progress import SampleProgress
 from launch.model_dir import check_model
 from launch.prm_ports import ChatCritic, PoolLabeller, VerifierJudge
 from launch.rundir import RunDirectory

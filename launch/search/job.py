@@ -19,19 +19,19 @@ from rich.console import Console
 from budgets.modes import parse_modes
 from launch import cluster, plugins
 from launch.errors import InterruptedRunError
-from launch.eval_policies import LocalModel, find_model, fingerprint, is_endpoint
-from launch.eval_progress import SampleProgress
-from launch.eval_references import judgeable
-from launch.eval_settings import EvalSettings, load_settings
-from launch.eval_tasks import find_tasks, save_tasks
+from launch.evaluation.policies import LocalModel, find_model, fingerprint, is_endpoint
+from launch.evaluation.progress import SampleProgress
+from launch.evaluation.references import judgeable
+from launch.evaluation.settings import EvalSettings, load_settings
+from launch.evaluation.tasks import find_tasks, save_tasks
 from launch.manifest import write_json
 from launch.plugin_section import PluginSection
-from launch.search_collect import Parts, collect, kept
-from launch.search_engines import separator_of
-from launch.search_plan import SAMPLES, SearchPlan, Strategy, parse_strategies
-from launch.search_report.page import render_markdown, render_page
-from launch.search_results import evaluate_searches
-from launch.search_store import Searched, SearchStore
+from launch.search.collect import Parts, collect, kept
+from launch.search.engines import separator_of
+from launch.search.plan import SAMPLES, SearchPlan, Strategy, parse_strategies
+from launch.search.report.page import render_markdown, render_page
+from launch.search.results import evaluate_searches
+from launch.search.store import Searched, SearchStore
 from prm.config import NoPrmConfig
 from prm.search.aggregate import AGGREGATES, Aggregate
 from rewards.judge import Judge

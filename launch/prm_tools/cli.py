@@ -64,7 +64,7 @@ def label(
     import asyncio
     import json
 
-    from launch import prm_label
+    from launch.prm_tools import label as prm_label
     from launch.terminal import console
 
     if split not in ("train", "held_out"):
@@ -115,7 +115,7 @@ def train(
 
     ponder prm train labels.jsonl --model models/smollm2 --out prm --set kind=discriminative --set labels=soft
     """
-    from launch import prm_train
+    from launch.prm_tools import train as prm_train
 
     prm_train.train(
         data, model, out, prm_train.config_of(settings or []), held_out=held_out, causal=causal, neutral=neutral,
@@ -144,7 +144,7 @@ def evaluate(
     """
     import json
 
-    from launch import prm_eval
+    from launch.prm_tools import evaluate as prm_eval
 
     options = prm_eval.EvalOptions(
         data=data,

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from launch.modes_report.rows import HEADINGS, table_rows
+from launch.evaluation.modes_report.rows import HEADINGS, table_rows
 
 SHOWN = ("mode", "pass@1", "against base", "thinking tokens", "of base", "truncated", "unjudged")
 

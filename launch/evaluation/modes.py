@@ -27,17 +27,17 @@ from budgets.modes import Mode, base_of, parse_modes
 from budgets.shaping.config import ThinkDialConfig
 from launch import cluster, plugins
 from launch.errors import InterruptedRunError
-from launch.eval_policies import LocalModel, api_key, engines, find_model, fingerprint, is_endpoint, server
-from launch.eval_progress import SampleProgress
-from launch.eval_references import judgeable
-from launch.eval_sampling import Plan, Policy, collect, finished
-from launch.eval_saved import Saved, judge_again, read_saved
-from launch.eval_settings import EvalSettings, load_settings, run_of
-from launch.eval_store import AttemptStore
-from launch.eval_tasks import find_tasks, save_tasks
+from launch.evaluation.modes_report.markdown import render_markdown
+from launch.evaluation.modes_report.page import render_page
+from launch.evaluation.policies import LocalModel, api_key, engines, find_model, fingerprint, is_endpoint, server
+from launch.evaluation.progress import SampleProgress
+from launch.evaluation.references import judgeable
+from launch.evaluation.sampling import Plan, Policy, collect, finished
+from launch.evaluation.saved import Saved, judge_again, read_saved
+from launch.evaluation.settings import EvalSettings, load_settings, run_of
+from launch.evaluation.store import AttemptStore
+from launch.evaluation.tasks import find_tasks, save_tasks
 from launch.manifest import write_json
-from launch.modes_report.markdown import render_markdown
-from launch.modes_report.page import render_page
 from rewards.judge import Judge
 from rollout.endpoint import Endpoint
 from rollout.schema import Sampling, Task
@@ -373,7 +373,7 @@ def _remember_usage(out: Path, session: Mapping[str, float]) -> None:
 
 
 def _tell(evaluation: Evaluation, out: Path, console: Console) -> None:
-    from launch.modes_report.terminal import summary_table
+    from launch.evaluation.modes_report.terminal import summary_table
 
     console.print(summary_table(evaluation.results))
     for name in ("modes.json", "modes.md", "modes.html"):

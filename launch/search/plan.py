@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from launch.eval_store import digest
+from launch.evaluation.store import digest
 from prm.search.aggregate import Aggregate
 from rollout.schema import Sampling, Task, TokenBudget
 

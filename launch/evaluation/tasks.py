@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launch import plugins, recipe
-from launch.eval_settings import EvalSettings, file_source, is_task_file
+from launch.evaluation.settings import EvalSettings, file_source, is_task_file
 from launch.recipe import RecipeError
 from launch.sessions import find_recipe
 from rollout.config import ProceduralSource, TasksConfig

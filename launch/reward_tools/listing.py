@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from launch import plugins
-from launch.rewards_check import capabilities_text
-from launch.rewards_plugin import spec_of
+from launch.reward_tools.check import capabilities_text
+from launch.reward_tools.plugin import spec_of
 from rewards.config import SandboxConfig
 from rewards.plugins.runner import PluginLoadError, PluginRunner
 from rewards.routing import is_ours

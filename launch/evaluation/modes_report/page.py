@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from budgets.evaluation.attempt import Attempt
 from budgets.evaluation.per_mode import Measured
-from launch.modes_report.rows import HEADINGS, table_rows
+from launch.evaluation.modes_report.rows import HEADINGS, table_rows
 from rl.report.embed import content_policy, embedded_json
 from rollout.schema import Task
 

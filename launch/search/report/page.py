@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from launch.modes_report.rows import MISSING, share_interval
-from launch.search_report.plot import draw
+from launch.evaluation.modes_report.rows import MISSING, share_interval
+from launch.search.report.plot import draw
 from rl.report.embed import content_policy
 
 FOLDER = Path(__file__).parent
@@ -57,7 +57,7 @@ def render_page(results: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = (FOLDER.parent / "modes_report" / "modes.css").read_text(encoding="utf-8")
+    style = (FOLDER.parents[1] / "evaluation/modes_report/modes.css").read_text(encoding="utf-8")
     return environment.get_template("search.html").render(
         results=results,
         summary=summary(results).replace("\\", ""),

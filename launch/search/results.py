@@ -22,8 +22,8 @@ import numpy.typing as npt
 from budgets.evaluation import intervals
 from budgets.evaluation.intervals import number
 from budgets.evaluation.pass_at_k import ladder, pass_at_k
-from launch.search_plan import SAMPLES
-from launch.search_store import Searched, Solution
+from launch.search.plan import SAMPLES
+from launch.search.store import Searched, Solution
 from prm.search.aggregate import Aggregate, aggregate
 from prm.search.compute_optimal import compute_optimal
 from prm.search.vote import Rule, share_right, winners
