@@ -40,6 +40,7 @@ from rl.learner.reference_actor import ReferenceClient, start_reference
 from rl.learner.representation_actor import RepresentationClient, start_representation
 from rl.learning_scorer import OnlinePrm
 from rl.losses.config import PluginLoss
+from rl.phases import PhaseClock
 from rl.ports import Credit, Generator, Judge, Shaper, TaskSampler
 from rl.record import Recorder
 from rl.reporter import Reporter
@@ -47,6 +48,7 @@ from rl.run import Run
 from rl.sampling.gate import SignalGate
 from rl.step_guard import StepGuard
 from rl.sync import PublishAndProve
+from rl.trace import Trace
 from rl.waits import Waits
 from rollout.actor import start_engines
 from rollout.config import ProceduralSource
@@ -289,7 +291,16 @@ def build_run(
         diagnostics=Diagnostics(config.diagnostics, services.learner, geometry_prompts, waits=waits),
         policies=policies,
         explorer=explorer,
+        clock=_clock(config, directory, services, reporter),
     )
+
+
+def _clock(config: RunConfig, directory: RunDirectory, services: Services, reporter: Reporter) -> PhaseClock:
+    """The clock of the loop's phases, with the timelines of the steps that the recipe wants."""
+    clock = PhaseClock()
+    clock.trace = Trace(directory.traces, steps=config.run.trace_steps, warn=reporter.warning)
+    services.engines.observe = clock.trace.span
+    return clock
 
 
 def _online_prm(config: RunConfig, services: Services) -> OnlinePrm | None:

@@ -46,6 +46,9 @@ class RunSection(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of everything random: initial weights, tasks and their split, their order, efforts, sampling."""
 
+    trace_steps: tuple[PositiveInt, ...] = ()
+    """Steps whose timeline is written to traces/, for chrome://tracing or Perfetto; `ponder ctl trace` asks for one."""
+
 
 class PathModel(BaseModel):
     """A model that exists."""

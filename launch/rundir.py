@@ -15,6 +15,7 @@
 - checkpoints/: written aside and renamed when whole
 - usage.json: seconds and peak memory over all sessions
 - summary.json, report.html: what came out
+- traces/: timelines of single steps, for chrome://tracing or Perfetto
 - control.jsonl: what people asked of the run while it went on; control.json: how to ask, while it does
 - logs/, errors.log: of engines, learner, services and Ray; full tracebacks
 """
@@ -70,6 +71,7 @@ class RunDirectory:
         self.start_model = root / "start_model"
         self.model = root / "model"
         self.errors = root / "errors.log"
+        self.traces = root / "traces"
         self.control = root / "control.json"
         self.control_log = root / "control.jsonl"
 

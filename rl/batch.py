@@ -7,7 +7,7 @@ the token it describes. The one shift by a position happens in `rl/packing.py`, 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rollout.schema import BoolArray, Float32Array, Int32Array, Metric, PolicySpan
@@ -82,10 +82,12 @@ class TrainingBatch:
 class StepResult:
     """What a training step reports. `version` counts optimizer steps since initialization.
 
-    `drift` is the mean |log (anchor / sampler)| over the loss tokens of each replayed sample, by "group/sibling".
+    `drift` is the mean |log (anchor / sampler)| over the loss tokens of each replayed sample, by "group/sibling";
+    `spans` is what each rank did when: name, start and end in seconds on its own clock.
     """
 
     version: int
     seconds: float
     metrics: tuple[Metric, ...] = field(default_factory=tuple)
     drift: Mapping[str, float] = field(default_factory=dict)
+    spans: Mapping[str, Sequence[tuple[str, float, float]]] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from rl.ports import State
 
-Action = Literal["set", "pause", "resume", "checkpoint", "evaluate"]
+Action = Literal["set", "pause", "resume", "checkpoint", "evaluate", "trace"]
 Adopt = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
@@ -45,6 +45,7 @@ class Control:
     scheduled: list[Change] = field(default_factory=list)  # of the log, not reached yet
     wants_checkpoint: bool = False
     wants_evaluation: bool = False
+    wants_trace: bool = False  # of the step after the next boundary
     is_paused: bool = False
     _asked: dict[str, Any] = field(default_factory=dict)
     _order: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,6 +65,8 @@ class Control:
                 self.wants_checkpoint = True
             case "evaluate":
                 self.wants_evaluation = True
+            case "trace":
+                self.wants_trace = True
             case _:
                 raise ValueError(f"{action!r} is no order; give settings to `ask`")
         self.note(action, step)

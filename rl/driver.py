@@ -133,9 +133,11 @@ async def train_step(run: Run, packed: Packed) -> None:
     await online_prm.after_training(run, packed.step, [g.scored for g in packed.groups if g.fate.name == "trained"])
     if run.control is not None:
         await run.control.at_boundary(packed.step)
+    run.turn_trace(packed.step)
     run.buffer.release(packed.num_slots)
     run.retire(packed.groups, num_published=num_published, taught=plan.taught)
-    await run.recorder.write(packed.step, packed.groups)
+    with run.clock.phase("record"):
+        await run.recorder.write(packed.step, packed.groups)
     run.step, run.is_whole = packed.step, True
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_weights(run.step, run.clock)
@@ -152,14 +154,17 @@ async def update(run: Run, batches: Sequence[TrainingBatch]) -> tuple[list[StepR
     metrics: list[Metric] = []
     version = run.version
     for batch in batches:
-        with run.clock.phase("learn"):
+        with run.clock.phase("learn", f"step {batch.step}"):
             result = await run.waits.outside("learn", f"the learner at step {batch.step}", run.learner.step(batch))
         if result.version <= version:
             raise RuntimeError(f"a training step must raise the version above {version}, got {result.version}")
         version = result.version
         results.append(result)
         metrics += labelled(batch, result.metrics)
-    with run.clock.phase("publish"):
+        if run.clock.trace is not None:
+            for role, spans in result.spans.items():
+                run.clock.trace.add(role, spans)
+    with run.clock.phase("publish", f"version {version}"):
         target = f"the engines to serve version {version}"
         metrics += await run.waits.outside("learn", target, run.sync.publish(version))
     run.version = version
@@ -187,7 +192,8 @@ async def start(run: Run) -> None:
 async def evaluate(run: Run) -> None:
     """Evaluate the weights that are live; training groups go on being generated meanwhile."""
     assert run.evaluator is not None
-    result, groups = await run.evaluator.run(step=run.step, version=run.version)
+    with run.clock.phase("evaluate"):
+        result, groups = await run.evaluator.run(step=run.step, version=run.version)
     await run.recorder.write_evaluation(run.step, groups)
     run.evaluated_step = run.step
     run.metrics.write(run.step, result.metrics())

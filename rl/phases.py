@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+
+from rl.trace import ROLES, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class PhaseClock:
     """Busy time per phase, and the tokens that were sampled in it."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.trace: Trace | None = None  # told of every phase
         self._now = now
         self._lap_started = now()
         self._active: Counter[str] = Counter()
@@ -35,13 +38,15 @@ class PhaseClock:
         self._num_sampled_tokens = 0
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside as busy in `name`; may be entered many times at once."""
+    def phase(self, name: str, subject: str = "") -> Iterator[None]:
+        """Count the time inside as busy in `name`; may be entered many times at once. The trace shows the subject."""
         if not self._active[name]:
             self._since[name] = self._now()
         self._active[name] += 1
+        span = self.trace.span(ROLES.get(name, "driver"), name, subject) if self.trace else nullcontext()
         try:
-            yield
+            with span:
+                yield
         finally:
             self._active[name] -= 1
             if not self._active[name]:

@@ -133,6 +133,15 @@ class Run:
             groups_per_step=self.loop.groups_per_step, max_lag=self.lag.max_lag - reserved, first_step=self.step + 1
         )
 
+    def turn_trace(self, step: int) -> None:
+        """The slots of `step` are about to be free: its trace ends, and the next one's begins."""
+        if self.clock.trace is None:
+            return
+        self.clock.trace.turn(step)
+        if self.control is not None and self.control.wants_trace:
+            self.clock.trace.want(step + 1)
+            self.control.wants_trace = False
+
     @property
     def steps_left(self) -> range:
         return range(self.step + 1, self.loop.num_steps + 1)

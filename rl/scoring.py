@@ -36,7 +36,7 @@ def greedy_job(job: Job) -> Job:
 async def _scored(run: Run, job: Job) -> ScoredGroup:
     """Generate, then judge and score the steps side by side, then add the shaping terms."""
     owner = f"roll of group {job.group_id}"
-    with run.clock.phase("generate"):
+    with run.clock.phase("generate", job.group_id):
         group = await run.waits.outside(owner, "the generator", run.generator.generate(job))
     run.clock.sampled(sum(int(t.sampled.sum()) for t in group.trajectories))
     async with asyncio.TaskGroup() as services:
@@ -48,7 +48,7 @@ async def _scored(run: Run, job: Job) -> ScoredGroup:
 
 
 async def _judge(run: Run, owner: str, group: Group) -> tuple[Outcome, ...]:
-    with run.clock.phase("judge"):
+    with run.clock.phase("judge", group.job.group_id):
         return await run.waits.outside(owner, "the judge", run.judge.judge(group))
 
 
@@ -57,7 +57,7 @@ async def _score_steps(run: Run, owner: str, group: Group) -> tuple[StepScores |
     # The steps of a baseline are read by nobody.
     if run.step_scorer is None or is_late or group.job.purpose is Purpose.BASELINE:
         return (None,) * len(group.trajectories)
-    with run.clock.phase("score_steps"):
+    with run.clock.phase("score_steps", group.job.group_id):
         return await run.waits.outside(owner, "the step scorer", run.step_scorer.score(group))
 
 
@@ -65,7 +65,7 @@ async def _explored(run: Run, owner: str, group: Group, outcomes: tuple[Outcome,
     """The exploration bonus. A baseline is not paid for being different."""
     if run.explorer is None or group.job.purpose is Purpose.BASELINE:
         return {}
-    with run.clock.phase("explore"):
+    with run.clock.phase("explore", group.job.group_id):
         return await run.waits.outside(owner, "the exploration bonus", run.explorer.term(group, outcomes))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +96,7 @@ class EnginePool:
         self._failure: EngineError | None = None
         self._num_lost = self._num_reissued = 0
         self.notify: Callable[[str], None] = lambda message: None  # told what the run survives
+        self.observe: Callable[[str, str], AbstractContextManager[None]] = lambda engine, method: nullcontext()
 
     @property
     def num_engines(self) -> int:
@@ -186,7 +188,8 @@ class EnginePool:
 
     async def _call(self, member: Member, method: str, *args: Any) -> Any:
         try:
-            return await member.call(method, *args, timeout_s=self._call_timeout_s)
+            with self.observe(member.name, method):
+                return await member.call(method, *args, timeout_s=self._call_timeout_s)
         except DEATHS as error:
             self._bury(member, error)
             raise

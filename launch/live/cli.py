@@ -46,6 +46,12 @@ def evaluate(directory: RunDir) -> None:
     _show(_ask(directory, "POST", "/evaluate"))
 
 
+@app.command()
+def trace(directory: RunDir) -> None:
+    """Write the timeline of the next whole step to traces/ in the run directory, for Perfetto or chrome://tracing."""
+    _show(_ask(directory, "POST", "/trace"))
+
+
 @app.command(name="set")
 def change(
     directory: RunDir,

@@ -3,7 +3,7 @@
     GET  /status      step, whether it is paused, what it waits for, settings that may change
     GET  /log         every action so far
     POST /set         {"learner.lr": 1e-5, ...}: checked at once, in force from the next step boundary on
-    POST /pause, /resume, /checkpoint, /evaluate
+    POST /pause, /resume, /checkpoint, /evaluate, /trace
 
 Every request needs the header `Authorization: Bearer TOKEN`. Address and token are in control.json of the run
 directory, which its owner alone may read; `ponder ctl` reads it there. The server runs in a thread of the driver; what

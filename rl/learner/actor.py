@@ -128,7 +128,8 @@ class LearnerClient:
         seconds = time.perf_counter() - start
         metrics = combine(packed, results, seconds, epochs=self._config.epochs)
         drift = {packed.names[index]: value for result in results for index, value in result.drift.items()}
-        return StepResult(version=results[0].version, seconds=seconds, metrics=metrics, drift=drift)
+        spans = {f"learner rank {rank}": result.spans for rank, result in enumerate(results)}
+        return StepResult(version=results[0].version, seconds=seconds, metrics=metrics, drift=drift, spans=spans)
 
     async def version(self) -> int:
         versions: list[int] = await self._all(lambda rank: rank.version.remote())

@@ -140,8 +140,9 @@ class LearnerEngine:
         steps = [[self._to_device(m) for m in step.ranks[self._rendezvous.rank]] for step in batch.steps]
         # All is anchored to the weights before the first update. The very first step's anchor is its own forward.
         anchors: list[list[torch.Tensor | None]] = [[None] * len(steps[0])]
-        for later in steps[1:]:
-            anchors.append([self._score_quietly(m)[0] if self._objective.needs_anchor else None for m in later])
+        with result.span("anchor"):
+            for later in steps[1:]:
+                anchors.append([self._score_quietly(m)[0] if self._objective.needs_anchor else None for m in later])
         for _ in range(self._config.epochs):
             for packed, micro_batches, anchor in zip(batch.steps, steps, anchors, strict=True):
                 self._train_step(packed, micro_batches, anchor, batch.names, result)
@@ -163,15 +164,18 @@ class LearnerEngine:
             group["lr"] = result.lr
         bad: list[int] = []
         result.losses.append(0.0)
-        selected = self._select(micro_batches)
+        with result.span("select"):
+            selected = self._select(micro_batches)
         for index, (micro_batch, chosen) in enumerate(zip(micro_batches, selected, strict=True)):
-            segments, anchors[index] = self._accumulate(micro_batch, anchors[index], chosen, packed, result)
+            with result.span("forward and backward"):
+                segments, anchors[index] = self._accumulate(micro_batch, anchors[index], chosen, packed, result)
             bad += segments
         bad_names = gather_names([names[i] for i in bad], self._rendezvous.num_ranks)
         if bad_names:
             raise self._refusal(packed, names, f"non-finite loss in {_listed(bad_names)}", bad_names)
         try:
-            self._engine.step()
+            with result.span("optimizer"):
+                self._engine.step()
         except NonFiniteError as error:
             raise self._refusal(packed, names, f"{error}, with a finite loss", []) from None
         if not self._engine.was_step_applied():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rl.learner.config import Layout
@@ -31,6 +34,14 @@ class RankResult:
     maxima: dict[str, float] = field(default_factory=dict)
     drift: dict[int, float] = field(default_factory=dict)  # of replayed samples, by their index in the batch
     lr: float = 0.0
+    spans: list[tuple[str, float, float]] = field(default_factory=list)  # name, start, end: seconds of the rank's clock
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Note when this was done, as the process sees it: a GPU may still be at work on it."""
+        start = time.perf_counter()
+        yield
+        self.spans.append((name, start, time.perf_counter()))
 
 
 def combine(packed: PackedBatch, results: list[RankResult], seconds: float, *, epochs: int) -> tuple[Metric, ...]:
