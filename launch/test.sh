@@ -20,4 +20,4 @@ check "types" .venv/bin/mypy
 if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
   echo "[note] no chromium found: the tests that open the reports in a browser are skipped (Debian: apt-get install chromium)"
 fi
-check "tests" .venv/bin/pytest -m "not slow and not gpu" "$@"
+check "tests" .venv/bin/pytest -m "not slow and not gpu" --durations=20 "$@"
