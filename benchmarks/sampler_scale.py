@@ -2,9 +2,11 @@
 
 Every rule is measured alone, over task numbers: a pick is 512 tasks, an update is the 512 groups of that pick one
 after another, as the loop does it. Before the measurement the rule has seen `WARM` such steps, so that there is
-something to remember. pick_ms and update_ms are the slowest rule's medians; pick_worst_ms the slowest single pick;
-pick_cpu_ms and update_cpu_ms count the processor's time alone, which other work on the machine does not lengthen. The
-state is what goes into a checkpoint, which is written as a run writes it, to the disk, synced and sealed.
+something to remember; the rules `..._all_tried` know every task instead, which no run of a few thousand steps brings
+about: they show the bound. pick_ms and update_ms are the slowest rule's medians; pick_worst_ms the slowest single pick;
+pick_cpu_ms and update_cpu_ms count the processor's time alone, which other work on the machine does not lengthen.
+state_mb is what a rule holds in memory or puts into a checkpoint, whichever is more. The checkpoint is written as a run
+writes it, to the disk, synced and sealed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from rl.sampling.config import CurriculumSampling, RifSampling, StatSampling, Va
 from rl.sampling.curriculum import Curriculum
 from rl.sampling.picker import Picker
 from rl.sampling.quotas import Quotas
-from rl.sampling.rif import Rif
+from rl.sampling.rif import KEPT, SOLVED, Rif
 from rl.sampling.stat import Stat
 from rl.sampling.uniform import Uniform
 from rl.sampling.vade import Vade
@@ -48,7 +50,9 @@ def rules(num_tasks: int) -> dict[str, Callable[[], Picker]]:
         "uniform": lambda: Uniform(num_tasks, seed=0),
         "vade": lambda: Vade(num_tasks, vade, seed=0),
         "curriculum": lambda: Curriculum(numbers % 10.0, CurriculumSampling(type="curriculum"), seed=0),
+        "vade_all_tried": lambda: all_tried(Vade(num_tasks, vade, seed=0), num_tasks),
         "rif": lambda: Rif(num_tasks, RifSampling(type="rif"), seed=0),
+        "rif_all_tried": lambda: all_tried(Rif(num_tasks, RifSampling(type="rif"), seed=0), num_tasks),
         "stat": lambda: Stat(skills, np.arange(num_tasks + 1), numbers % NUM_SKILLS, StatSampling(type="stat"), seed=0),
         "quotas_of_vade": lambda: Quotas(
             names,
@@ -58,6 +62,22 @@ def rules(num_tasks: int) -> dict[str, Callable[[], Picker]]:
             seed=0,
         ),
     }
+
+
+def all_tried(picker: Vade | Rif, num_tasks: int) -> Picker:
+    """The rule after a group of every task."""
+    rng = np.random.default_rng(2)
+    order = rng.permutation(num_tasks).astype(np.int32)
+    judged_at = (1 + np.arange(num_tasks) // PICK).astype(np.uint32)
+    state = picker.state_dict() | {"num_picks": int(judged_at[-1])}
+    if isinstance(picker, Vade):
+        right = rng.integers(SIBLINGS + 1, size=num_tasks).astype(np.float32)
+        state |= {"known": order, "right": right, "wrong": SIBLINGS - right, "counted_at": judged_at}
+    else:
+        classes = rng.integers(KEPT, SOLVED + 1, size=num_tasks).astype(np.uint8)
+        state |= {"tried": order, "class": classes, "judged_at": judged_at}
+    picker.load_state_dict(state)
+    return picker
 
 
 def measure(make: Callable[[], Picker], success: np.ndarray, directory: Path) -> dict[str, float]:
@@ -92,7 +112,8 @@ def measure(make: Callable[[], Picker], success: np.ndarray, directory: Path) ->
         "pick_cpu_ms": statistics.median(cpu["pick"]),
         "update_ms": statistics.median(updates),
         "update_cpu_ms": statistics.median(cpu["update"]),
-        "state_mb": size_of(state) / 1e6,
+        "state_mb": max(size_of(state), size_of(picker)) / 1e6,
+        "saved_mb": size_of(state) / 1e6,
         "checkpoint_s": checkpoint_s,
     }
 
@@ -110,10 +131,13 @@ def write(state: Any, directory: Path) -> float:
 
 
 def size_of(state: Any) -> int:
-    """Bytes of all arrays in a state; the rest is a handful of numbers."""
+    """Bytes of all arrays in a state or a rule; the rest is a handful of numbers."""
     if isinstance(state, np.ndarray):
         return state.nbytes
-    return sum(map(size_of, state.values())) if isinstance(state, dict) else 0
+    if isinstance(state, list | tuple):
+        return sum(map(size_of, state))
+    parts = state if isinstance(state, dict) else getattr(state, "__dict__", {})
+    return sum(map(size_of, parts.values()))
 
 
 def main() -> None:

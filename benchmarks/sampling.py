@@ -1,20 +1,24 @@
 """Which task next? Reward against generated tokens for uniform, DAPO, VADE and curriculum sampling.
 
-One cold start (the quickstart's, which saw sums of 4 to 6 terms), then short runs on a pool of 192 sums of 3 to 8
-terms: short ones are right from the start, the longest nearly always wrong. Three seeds; the seed decides pool, order
+One cold start (the quickstart's, which saw sums of 4 to 6 terms), then short runs on a pool of about 155 sums of 4 to
+12 terms, each length equally often. The shortest are right nearly always, those of 8 terms and more are never right:
+about a third of the groups can teach, as in a pool that nobody has filtered. Three seeds; the seed decides pool, order
 and sampling. All arms drop groups without signal and differ in what comes next:
 
-    uniform      every task once per epoch
-    dapo         uniform; a dropped group gives its place to a fresh task, up to MAX_REFILLS times
-    vade         Thompson sampling of the tasks whose next group is likely to teach
-    curriculum   stages by number of terms
+    uniform         every task once per epoch
+    dapo            uniform; a dropped group gives its place to a fresh task, up to MAX_REFILLS times
+    vade            Thompson sampling of the tasks whose next group is likely to teach, as published
+    curriculum      stages by number of terms
+    vade_symmetric  VADE with the worth p (1 - p), which does not prefer hard tasks
+    rif             tasks that were all right or all wrong last time are set aside
 
-Reward is the accuracy on 200 held-out sums of the same mix, one sampled answer each, every fourth step: training
+Reward is the accuracy on 240 held-out sums of 4 to 7 terms, one sampled answer each, every fourth step: training
 accuracy cannot be compared between samplers, which train on different mixes. Tokens are all that were generated for
-training, dropped groups included. An arm's tokens ratio to uniform is the number of tokens at which its mean curve
-over the seeds first reaches the mean of uniform's last LAST evaluations, divided by what uniform spent in all; an arm
-that never gets there has no ratio, and `reached` says so. informative_share is the share of generated groups with
-right and wrong answers.
+training, dropped groups included. The goal is uniform's final reward, the mean of its last LAST evaluations over the
+seeds. An arm is there when the mean of LAST evaluations in a row, averaged over the seeds, reaches the goal for the
+first time; its tokens then, divided by uniform's tokens when it is there itself, are its ratio. An arm that never gets
+there has no ratio, and `reached` says so. informative_share is the share of generated groups with right and wrong
+answers. DAPO generates up to four groups for one, so it gets fewer steps.
 
 Finished runs are kept in --runs and not run again, so the benchmark can be stopped and started at will.
 """
@@ -44,8 +48,10 @@ QUICK = ["loop.num_steps=2", "loop.groups_per_step=8", "loop.eval_every=1", "eva
 ARMS: Mapping[str, list[str]] = {
     "uniform": [],
     "vade": ["sampling.sampler.type=vade"],
-    "dapo": ["sampling.on_drop=replace", f"sampling.max_refills={MAX_REFILLS}"],
+    "dapo": ["sampling.on_drop=replace", f"sampling.max_refills={MAX_REFILLS}", "loop.num_steps=24"],
     "curriculum": ["sampling.sampler.type=curriculum", "sampling.sampler.window=24"],
+    "vade_symmetric": ["sampling.sampler.type=vade", "sampling.sampler.worth=symmetric"],
+    "rif": ["sampling.sampler.type=rif"],
 }
 
 
@@ -61,6 +67,13 @@ class Curve:
     def points(self) -> tuple[list[int], list[float]]:
         steps = sorted(self.accuracy)
         return [self.tokens[step] for step in steps], [self.accuracy[step] for step in steps]
+
+    def smoothed(self) -> tuple[list[int], list[float]]:
+        """Tokens at an evaluation, mean of the LAST evaluations up to it."""
+        tokens, accuracy = self.points()
+        return tokens[LAST - 1 :], [
+            statistics.fmean(accuracy[i - LAST + 1 : i + 1]) for i in range(LAST - 1, len(tokens))
+        ]
 
 
 def cold_model(runs: Path, model: Path | None) -> Path:
@@ -87,9 +100,17 @@ def read_curve(directory: Path) -> Curve:
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean accuracy over the seeds on a grid of tokens up to what every one of them spent."""
-    grid = np.linspace(0, min(curve.points()[0][-1] for curve in curves), 400)
-    return grid, np.mean([np.interp(grid, *curve.points()) for curve in curves], axis=0)
+    """Mean smoothed accuracy over the seeds, on a grid of tokens that every one of them has been at."""
+    known = [curve.smoothed() for curve in curves]
+    grid = np.linspace(max(tokens[0] for tokens, _ in known), min(tokens[-1] for tokens, _ in known), 400)
+    return grid, np.mean([np.interp(grid, *one) for one in known], axis=0)
+
+
+def tokens_at(curves: Sequence[Curve], goal: float) -> float | None:
+    """Tokens at which the mean curve first reaches the goal, or None."""
+    grid, accuracy = mean_curve(curves)
+    reached = np.flatnonzero(accuracy >= goal - 1e-9)
+    return float(grid[reached[0]]) if reached.size else None
 
 
 def summary(curves: Mapping[tuple[str, int], Curve]) -> dict[str, Any]:
@@ -103,7 +124,7 @@ def summary(curves: Mapping[tuple[str, int], Curve]) -> dict[str, Any]:
 def of_arm(mine: Sequence[Curve], by_arm: Mapping[str, Sequence[Curve]]) -> dict[str, Any]:
     grid, accuracy = mean_curve(mine)
     common = min(curve.tokens[-1] for curves in by_arm.values() for curve in curves)
-    last = [statistics.fmean(curve.points()[1][-LAST:]) for curve in mine]
+    last = [curve.smoothed()[1][-1] for curve in mine]
     row: dict[str, Any] = {
         "seeds": len(mine),
         "accuracy_before": statistics.fmean(curve.points()[1][0] for curve in mine),
@@ -112,16 +133,16 @@ def of_arm(mine: Sequence[Curve], by_arm: Mapping[str, Sequence[Curve]]) -> dict
         "accuracy_at_equal_tokens": float(np.interp(common, grid, accuracy)),
         "equal_tokens": common,
         "tokens": statistics.fmean(curve.tokens[-1] for curve in mine),
+        "updates": statistics.fmean(len(curve.tokens) - 1 for curve in mine),
         "informative_share": sum(c.num_informative for c in mine) / sum(c.num_groups for c in mine),
         "tokens_per_informative_group": sum(c.tokens[-1] for c in mine) / max(1, sum(c.num_informative for c in mine)),
     }
     if "uniform" in by_arm:
-        uniform = by_arm["uniform"]
-        goal = statistics.fmean(statistics.fmean(curve.points()[1][-LAST:]) for curve in uniform)
-        reached = np.flatnonzero(accuracy >= goal)
-        row["reached"] = bool(reached.size)
-        spent = statistics.fmean(curve.tokens[-1] for curve in uniform)
-        row["tokens_ratio_to_uniform"] = float(grid[reached[0]]) / spent if reached.size else None
+        uniform = mean_curve(by_arm["uniform"])
+        goal = float(uniform[1][-1])
+        mark, paid = tokens_at(mine, goal), tokens_at(by_arm["uniform"], goal)
+        row["goal"], row["tokens_at_goal"], row["reached"] = goal, mark, mark is not None
+        row["tokens_ratio_to_uniform"] = None if mark is None or paid is None else mark / paid
     return row
 
 

@@ -31,6 +31,7 @@ from launch.console import ConsoleReporter
 from launch.reporting import PhaseReporter
 from launch.rundir import PhaseLog, RunDirectory
 from launch.summary import summarize
+from launch.task_splits import load_task_splits
 from rl.report.data import load_run
 from rollout.schema import Group, Job, PolicySpan, Trajectory
 
@@ -128,7 +129,7 @@ class ShortRuns:
         from rl import driver
 
         manifest.write(directory.manifest, seed=config.run.seed, command=manifest.command_line(), plugin_targets={})
-        tasks = build.load_task_splits(config)
+        tasks = load_task_splits(config.tasks, seed=config.run.seed)
         probes, prompts = self._prepare(config, directory, tasks)
         services = await self._serve(config, directory, tasks)
         log = PhaseLog(directory.phases)

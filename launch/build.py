@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,10 +51,8 @@ from rl.sync import PublishAndProve
 from rl.trace import Trace
 from rl.waits import Waits
 from rollout.actor import start_engines
-from rollout.config import ProceduralSource
 from rollout.pool import EnginePool
 from rollout.schema import Sampling, Task
-from rollout.tasks.load import load_tasks
 from rollout.tasks.splits import TaskSplits
 
 T = TypeVar("T")
@@ -70,28 +68,6 @@ class Services:
     scorer: MeteredScorer
     reference: ReferenceClient | None
     representation: RepresentationClient | None = None
-
-
-def load_task_splits(config: RunConfig) -> TaskSplits:
-    """Training and held-out tasks. Raises ValueError naming the source that cannot give them."""
-    generators = plugins.load_all("ponder.tasks")
-    for source in (config.tasks.train, config.tasks.held_out.source):
-        if isinstance(source, ProceduralSource) and source.name not in generators:
-            generators[source.name] = plugins.load("ponder.tasks", source.name)
-    seed = config.run.seed if config.tasks.seed is None else config.tasks.seed
-    return load_tasks(config.tasks, seed=seed, procedural=generators)
-
-
-def without_tasks(tasks: TaskSplits, keys: Collection[str]) -> TaskSplits:
-    """The splits without the tasks of these keys. Raises ValueError when nothing is left of one."""
-    train, held_out = (tuple(task for task in split if task.key not in keys) for split in (tasks.train, tasks.held_out))
-    if not train or not held_out:
-        name = "held-out" if train else "training"
-        raise ValueError(
-            f"no verifier can judge the reference of any {name} task ({len(keys)} of "
-            f"{len(tasks.train) + len(tasks.held_out)} tasks in all): check the answer column and the verifier's name"
-        )
-    return replace(tasks, train=train, held_out=held_out)
 
 
 async def start_services(

@@ -25,6 +25,7 @@ from launch.model_dir import replace_directory
 from launch.reporting import PhaseReporter
 from launch.rundir import PhaseLog, RunDirectory
 from launch.summary import summarize
+from launch.task_splits import load_task_splits, without_tasks
 from launch.tasks_check import as_rows
 from launch.work import Work
 from rl.report.data import RunData, evaluation_of, load_run
@@ -74,12 +75,10 @@ def evaluate(config: RunConfig, directory: RunDirectory, model: Path, terminal: 
 
 def _prepare(job: Work) -> TaskSplits:
     """Tasks, the first model and its cold start."""
-    from launch import build
-
     config, directory = job.config, job.directory
     efforts = config.budgets.efforts
     with job.phase(MODEL):
-        tasks = build.load_task_splits(config)
+        tasks = load_task_splits(config.tasks, seed=config.run.seed)
         if tasks.overlaps:
             write_json(directory.contamination, as_rows(tasks.overlaps))
             job.console.warning(
@@ -196,7 +195,7 @@ async def _without_quarantined(job: Work, services: Services, tasks: TaskSplits)
         f"{len(bad)} tasks are left out because no verifier can judge their reference, {quarantine.example(bad)}; "
         f"all of them are in {path}"
     )
-    return build.without_tasks(tasks, bad.keys())
+    return without_tasks(tasks, bad.keys())
 
 
 def _is_trained(job: Work) -> bool:
@@ -228,7 +227,7 @@ async def _evaluate(job: Work, model: Path) -> EvalResult:
 
     config, directory = job.config, job.directory
     with job.phase(SERVICES):
-        tasks = build.load_task_splits(config)
+        tasks = load_task_splits(config.tasks, seed=config.run.seed)
         verifiers = plugins.verifier_targets(config.rewards, tasks.held_out)
         engines = await build.in_thread(build.start_engine_pool, config, directory, model)
         judge = await build.in_thread(start_judge, config.rewards, verifiers, directory.reward_failures)

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from launch import plugins
 from launch.config import RunConfig
-from rollout.config import DecontaminateConfig, ProceduralSource
+from launch.task_splits import load_task_splits
+from rollout.config import DecontaminateConfig
 from rollout.schema import Task
 from rollout.tasks.files import load_files
-from rollout.tasks.load import load_tasks
 from rollout.tasks.overlap import Overlap, find_overlaps, twins
 
 SHOWN = 5
@@ -23,12 +22,8 @@ _MAX_CHARS = 200
 def check(config: RunConfig) -> dict[str, Any]:
     """The report. What `tasks.decontaminate` would leave out is looked for whether or not the recipe sets it."""
     rule = config.tasks.decontaminate or DecontaminateConfig()
-    generators = plugins.load_all("ponder.tasks")
-    for source in (config.tasks.train, config.tasks.held_out.source):
-        if isinstance(source, ProceduralSource) and source.name not in generators:
-            generators[source.name] = plugins.load("ponder.tasks", source.name)
     raw = config.tasks.model_copy(update={"decontaminate": None})
-    splits = load_tasks(raw, seed=config.run.seed, procedural=generators)
+    splits = load_task_splits(raw, seed=config.run.seed)
     more = [task for source in rule.against for task in load_files(source)]
     overlaps = find_overlaps(splits.train, (*splits.held_out, *more), ngram=rule.ngram, share=rule.share)
     return {

@@ -128,7 +128,12 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     if size > DIGEST_LIMIT:
         return {"size": size}
-    return {"size": size, "blake2b": hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()}
+    with path.open("rb") as file:
+        return {"size": size, "blake2b": hashlib.file_digest(file, _hash).hexdigest()}
+
+
+def _hash() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
 
 
 def _damage(path: Path) -> str | None:

@@ -228,8 +228,22 @@ class ProceduralSource(_Settings):
     """Keyword arguments of the generator."""
 
 
-TaskSource = Annotated[
+PlainTaskSource = Annotated[
     FilesSource | HuggingFaceSource | ReasoningGymSource | ProceduralSource, Field(discriminator="type")
+]
+
+
+class MixtureSource(_Settings):
+    """Several sources, each under a name of its own, by which quotas, re-weighting and metrics tell them apart."""
+
+    type: Literal["mixture"]
+    """Selects several sources."""
+    sources: Annotated[dict[Text, PlainTaskSource], Field(min_length=2)]
+    """The sources by name. Their sizes are their shares, unless a sampler of type `quotas` says otherwise."""
+
+
+TaskSource = Annotated[
+    FilesSource | HuggingFaceSource | ReasoningGymSource | ProceduralSource | MixtureSource, Field(discriminator="type")
 ]
 
 
@@ -238,8 +252,8 @@ class HeldOut(_Settings):
 
     num_tasks: PositiveInt = 300
     """Held-out tasks."""
-    source: TaskSource | None = None
-    """Where they come from; None takes them out of the training source."""
+    source: PlainTaskSource | None = None
+    """Where they come from; None takes them out of the training source, of every part of a mixture."""
 
 
 class DecontaminateConfig(_Settings):
@@ -264,3 +278,12 @@ class TasksConfig(_Settings):
     """Seed of generated tasks and of the split; None takes run.seed. Runs that share a cold start share it."""
     decontaminate: DecontaminateConfig | None = None
     """Leave out training tasks that repeat an evaluation task; none compares split keys only."""
+
+    def plain_sources(self) -> list[PlainTaskSource]:
+        """Every source of tasks, those in mixtures too."""
+        train = self.train.sources.values() if isinstance(self.train, MixtureSource) else [self.train]
+        return [source for source in (*train, self.held_out.source) if source is not None]
+
+    def seed_in(self, run_seed: int) -> int:
+        """The seed of generated tasks and of the split in a run of this seed."""
+        return run_seed if self.seed is None else self.seed

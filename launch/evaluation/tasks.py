@@ -8,14 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from launch import plugins, recipe
+from launch import recipe
 from launch.evaluation.settings import EvalSettings, file_source, is_task_file
 from launch.recipe import RecipeError
 from launch.sessions import find_recipe
-from rollout.config import ProceduralSource, TasksConfig
+from launch.task_splits import load_task_splits
+from rollout.config import TasksConfig
 from rollout.schema import Message, Task
 from rollout.tasks.files import load_files
-from rollout.tasks.load import load_tasks
 
 
 def find_tasks(name: str, settings: EvalSettings, *, changes: Mapping[str, Any], limit: int | None) -> tuple[Task, ...]:
@@ -37,8 +37,7 @@ def find_tasks(name: str, settings: EvalSettings, *, changes: Mapping[str, Any],
             raise ValueError(
                 f"--tasks must be a file (.jsonl, .json, .parquet, .csv), held_out, train or a recipe: {error}"
             ) from error
-        seed = config.run.seed if config.tasks.seed is None else config.tasks.seed
-        tasks = _splits(config.tasks, "held_out", seed=seed)
+        tasks = _splits(config.tasks, "held_out", seed=config.run.seed)
     distinct = tuple({task.key: task for task in tasks}.values())
     if not distinct:
         raise ValueError(f"{name} holds no task; modes are compared on at least one")
@@ -63,9 +62,5 @@ def _task(value: Mapping[str, Any]) -> Task:
 
 
 def _splits(config: TasksConfig, side: str, *, seed: int) -> tuple[Task, ...]:
-    generators = plugins.load_all("ponder.tasks")
-    for source in (config.train, config.held_out.source):
-        if isinstance(source, ProceduralSource) and source.name not in generators:
-            generators[source.name] = plugins.load("ponder.tasks", source.name)
-    splits = load_tasks(config, seed=seed, procedural=generators)
+    splits = load_task_splits(config, seed=seed)
     return splits.held_out if side == "held_out" else splits.train

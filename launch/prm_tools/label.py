@@ -21,6 +21,7 @@ from launch.model_dir import check_model
 from launch.prm_ports import ChatCritic, PoolLabeller, VerifierJudge
 from launch.rundir import RunDirectory
 from launch.sessions import find_recipe
+from launch.task_splits import load_task_splits
 from prm.config import ExactPrmConfig
 from prm.data import StepRow, json_line, write_rows
 from prm.formats import read_any
@@ -123,7 +124,7 @@ async def _work(
     from rewards.actor import start_judge
     from rollout.actor import start_engines
 
-    splits = build.load_task_splits(config)
+    splits = load_task_splits(config.tasks, seed=config.run.seed)
     tasks: tuple[Task, ...] = (splits.train if job.split == "train" else splits.held_out)[: job.num_tasks]
     console.print("starting engines and verifiers ...", markup=False, highlight=False)
 

@@ -26,6 +26,7 @@ from launch.config import RunConfig
 from launch.recorded import group_of, outcomes_of_recorded, samples_of_recorded, scored_group, tasks_by_key
 from launch.rundir import RunDirectory
 from launch.screen import visible
+from launch.task_splits import load_task_splits
 from rewards.compose import compose
 from rewards.config import RewardsConfig, SandboxConfig
 from rewards.plugins.runner import PluginRunner
@@ -134,7 +135,7 @@ def _component(rewards: RewardsConfig, wanted: str | None) -> str:
 
 
 def _tasks(config: RunConfig) -> Mapping[str, Task]:
-    splits = build.load_task_splits(config)
+    splits = load_task_splits(config.tasks, seed=config.run.seed)
     return tasks_by_key((*splits.train, *splits.held_out))
 
 

@@ -6,8 +6,9 @@ A task's last judged group, with s right of n answers, puts it into a class:
     kept     0 < s < n: it teaches           solved   s = n
 
 A pick of B tasks holds up to `probe` B new ones, `later` B and `audit` B of the classes later and solved (those whose
-last group is longest ago), and kept ones for the rest. What a class cannot give, kept, new, later and solved give in
-this order, so that a pool of hopeless tasks is still tried and the run says why it has no signal.
+last group is longest ago, in a large pool among LOOK tried ones), and kept ones for the rest. What a class cannot give,
+kept, new, later and solved give in this order, so that a pool of hopeless tasks is still tried and the run says why it
+has no signal.
 Assumption: a group of today's size shows whether a task is hopeless; with few siblings a hard one is set aside by
 chance, which is what `later` mends.
 What it is not: the paper's rule, which none of its public texts states; this is a reconstruction from its idea, filter
@@ -27,10 +28,13 @@ from rollout.schema import Metric
 
 NEW, KEPT, LATER, SOLVED = range(4)
 NAMES = ("new", "kept", "later", "solved")
+LOOK = 32768
+"""Tasks that one look at a class takes in. Where these hold too few of it, all tasks are looked at."""
 
 
 class Rif:
-    """Implements `rl.sampling.picker.Picker`. Per task one byte of class and 4 bytes of the last pick it came from."""
+    """Implements `rl.sampling.picker.Picker`. Per task one byte of class and 4 bytes of the last pick it came from; a
+    state holds those of the tasks that were tried."""
 
     def __init__(self, num_tasks: int, config: RifSampling, *, seed: int) -> None:
         self._config = config
@@ -67,15 +71,17 @@ class Rif:
     def state_dict(self) -> State:
         return {
             "num_picks": self._num_picks,
-            "class": self._class.copy(),
-            "judged_at": self._judged_at.copy(),
-            "tried": self._tried.numbers().copy(),
+            "tried": (tried := self._tried.numbers().copy()),
+            "class": self._class[tried],
+            "judged_at": self._judged_at[tried],
         }
 
     def load_state_dict(self, state: State) -> None:
         self._num_picks = state["num_picks"]
-        self._class, self._judged_at = state["class"].copy(), state["judged_at"].copy()
-        self._tried.load(state["tried"])
+        tried = state["tried"]
+        self._class[:], self._judged_at[:] = NEW, 0
+        self._class[tried], self._judged_at[tried] = state["class"], state["judged_at"]
+        self._tried.load(tried)
         self._sizes = np.bincount(self._class, minlength=len(NAMES)).tolist()
 
     def metrics(self) -> list[Metric]:
@@ -89,21 +95,20 @@ class Rif:
         """`count` tasks of a class, or all that are not taken: the longest untried of those set aside, or any."""
         if not count or not self._sizes[name]:
             return NO_TASKS
-        if name == NEW and self._sizes[NEW] > self._class.size // 4:  # many: a few guesses beat a look at all
-            guesses = rng.choice(self._class.size, min(self._class.size, 8 * count + 64), replace=False)
-            found = without(guesses[self._class[guesses] == NEW], taken)
-            if found.size >= count:
-                return found[:count]
-        members = without(self._members(name), taken)
+        members = self._sample(rng, name, taken)
+        if members.size < count:
+            free = self._class == name
+            free[taken] = False
+            members = np.flatnonzero(free)
         if name in (NEW, KEPT) or members.size <= count:
             return draw(rng, members, count)
         oldest: Numbers = members[np.argpartition(self._judged_at[members], count - 1)[:count]]
         return oldest
 
-    def _members(self, name: int) -> Numbers:
-        """All tasks of a class. Of the tried ones only these are looked at, which are few in a large pool."""
-        if name == NEW:
-            return np.flatnonzero(self._class == NEW)
-        tried = self._tried.numbers()
-        members: Numbers = tried[self._class[tried] == name].astype(np.int64)
-        return members
+    def _sample(self, rng: np.random.Generator, name: int, taken: Numbers) -> Numbers:
+        """Tasks of a class among at most LOOK that are drawn from all, or from the tried ones; ascending."""
+        known = None if name == NEW else self._tried.numbers()
+        size = self._class.size if known is None else known.size
+        places = np.unique(rng.integers(size, size=LOOK)) if size > LOOK else np.arange(size)
+        numbers: Numbers = (places if known is None else np.sort(known[places])).astype(np.int64)
+        return without(numbers[self._class[numbers] == name], taken)

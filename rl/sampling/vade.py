@@ -43,7 +43,8 @@ def worth_of(p: FloatArray, kind: str = "hard") -> FloatArray:
 
 
 class Vade:
-    """Implements `rl.sampling.picker.Picker`. Per task 4 bytes of right, wrong, and the pick it was last counted at."""
+    """Implements `rl.sampling.picker.Picker`. Per task 4 bytes of right, wrong, and the pick it was last counted at;
+    a state holds those of the tasks that were tried, because the others are as they were at first."""
 
     def __init__(self, num_tasks: int, config: VadeSampling, *, seed: int) -> None:
         self._config = config
@@ -99,17 +100,19 @@ class Vade:
             "num_picks": self._num_picks,
             "surprise": self._surprise,
             "success": list(self._success),
-            "right": self._right.copy(),
-            "wrong": self._wrong.copy(),
-            "counted_at": self._counted_at.copy(),
-            "known": self._known.numbers().copy(),
+            "known": (known := self._known.numbers().copy()),
+            "right": self._right[known],
+            "wrong": self._wrong[known],
+            "counted_at": self._counted_at[known],
         }
 
     def load_state_dict(self, state: State) -> None:
         self._num_picks, self._surprise, self._success = state["num_picks"], state["surprise"], list(state["success"])
-        self._right, self._wrong = state["right"].copy(), state["wrong"].copy()
-        self._counted_at = state["counted_at"].copy()
-        self._known.load(state["known"])
+        known = state["known"]
+        for mine, saved in ((self._right, "right"), (self._wrong, "wrong"), (self._counted_at, "counted_at")):
+            mine[:] = 0
+            mine[known] = state[saved]
+        self._known.load(known)
 
     def metrics(self) -> list[Metric]:
         picked, pool = self._success

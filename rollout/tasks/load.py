@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from rollout.config import (
     MAX_GENERATED,
     FilesSource,
     HuggingFaceSource,
+    MixtureSource,
+    PlainTaskSource,
     ProceduralSource,
     ReasoningGymSource,
     TasksConfig,
@@ -57,17 +60,29 @@ def far_seed(seed: int, role: Role) -> int:
 
 
 def _load(source: TaskSource, *, role: Role, seed: int, procedural: Mapping[str, Generate]) -> list[Task]:
+    place = f"tasks.{role}"
+    if not isinstance(source, MixtureSource):
+        return _load_plain(source, place=place, seed=far_seed(seed, role), procedural=procedural)
+    found: list[Task] = []
+    for name, plain in source.sources.items():
+        where = f"{place}.sources.{name}"
+        tasks = _load_plain(plain, place=where, seed=far_seed(seed, role), procedural=procedural)
+        found.extend(replace(task, source=name) for task in tasks)
+    return found
+
+
+def _load_plain(source: PlainTaskSource, *, place: str, seed: int, procedural: Mapping[str, Generate]) -> list[Task]:
     match source:
         case FilesSource():
             tasks = load_files(source)
         case HuggingFaceSource():
             tasks = load_huggingface(source)
         case ReasoningGymSource():
-            tasks = load_reasoning_gym(source, seed=far_seed(seed, role))
+            tasks = load_reasoning_gym(source, seed=seed)
         case ProceduralSource():
-            tasks = _generate(source, procedural, seed=far_seed(seed, role))
+            tasks = _generate(source, procedural, seed=seed)
     if not tasks:
-        raise ValueError(f"a task source must not be empty, tasks.{role} of type {source.type!r} is; give it tasks")
+        raise ValueError(f"a task source must not be empty, {place} of type {source.type!r} is; give it tasks")
     return tasks
 
 

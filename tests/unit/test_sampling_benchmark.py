@@ -45,6 +45,8 @@ def test_a_run_is_read(sampling: Any, tmp_path: Path) -> None:
 
 
 def test_tokens_until_uniform_is_reached(sampling: Any) -> None:
+    """By means of two evaluations in a row, straight lines between them."""
+
     def curve(accuracy: list[float], step_tokens: int) -> Any:
         steps = range(len(accuracy))
         return sampling.Curve([step_tokens * n for n in steps], dict(zip(steps, accuracy, strict=True)), 10, 5)
@@ -58,9 +60,11 @@ def test_tokens_until_uniform_is_reached(sampling: Any) -> None:
             ("dapo", 0): curve([0.0, 0.1, 0.2, 0.3], 300),
         }
     )["arms"]
-    assert found["uniform"]["tokens_ratio_to_uniform"] == pytest.approx(2 / 3, abs=0.01)
-    assert found["vade"]["tokens_ratio_to_uniform"] == pytest.approx(1 / 3, abs=0.01)
+    assert found["uniform"]["tokens_at_goal"] == pytest.approx(300, abs=1)  # .3 after 200 tokens, .4 after 300
+    assert found["uniform"]["tokens_ratio_to_uniform"] == 1.0
+    assert found["vade"]["tokens_at_goal"] == pytest.approx(500 / 3, abs=1)  # .2 after 100, .5 after 200
+    assert found["vade"]["tokens_ratio_to_uniform"] == pytest.approx(5 / 9, abs=0.01)
     assert found["vade"]["informative_share"] == 0.5
     assert found["dapo"]["reached"] is False
     assert found["dapo"]["tokens_ratio_to_uniform"] is None
-    assert found["dapo"]["accuracy_at_equal_tokens"] == pytest.approx(0.1, abs=0.01)
+    assert found["dapo"]["accuracy_at_equal_tokens"] == pytest.approx(0.05, abs=0.01)

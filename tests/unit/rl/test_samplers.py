@@ -24,7 +24,7 @@ from rl.sampling.config import (
 from rl.sampling.curriculum import Curriculum, stages_of
 from rl.sampling.picker import NO_TASKS
 from rl.sampling.quotas import Quotas, allocate
-from rl.sampling.rif import Rif
+from rl.sampling.rif import KEPT, LOOK, SOLVED, Rif
 from rl.sampling.stat import Stat
 from rl.sampling.uniform import Uniform
 from rl.verdict import Tally, tally
@@ -220,6 +220,22 @@ def test_rif_shares_and_the_longest_untried_first() -> None:
     picked = rif.pick(40, NO_TASKS)
     assert np.histogram(picked, [0, 100, 200, 1200, 4000])[0].tolist() == [4, 4, 20, 12]
     assert picked[picked < 100].max() < 50, "the first fifty were judged before the others"
+
+
+def test_rif_finds_a_rare_class_in_a_pool_larger_than_one_look() -> None:
+    """Of 100 000 tried tasks all but three are solved; a look at LOOK of them need not find these three."""
+    num_tasks, rare = 3 * LOOK, [7, 50_000, 98_000]
+    rif = Rif(num_tasks, RifSampling(type="rif", probe=0.0, later=0.0, audit=0.5), seed=0)
+    tried = np.arange(num_tasks, dtype=np.int32)
+    classes = np.full(num_tasks, SOLVED, dtype=np.uint8)
+    classes[rare] = KEPT
+    judged_at = (tried // 100).astype(np.uint32)
+    rif.load_state_dict({"num_picks": 1000, "tried": tried, "class": classes, "judged_at": judged_at})
+    picked = rif.pick(8, np.asarray([50_000]))
+    assert picked.size == len(set(picked)) == 8
+    assert set(rare) - set(picked) == {50_000}
+    others = picked[~np.isin(picked, rare)]
+    assert others.max() < num_tasks // 100, "among the longest untried hundredth"
 
 
 def test_rif_tries_hopeless_tasks_when_nothing_else_is_left() -> None:

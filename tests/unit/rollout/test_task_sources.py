@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,30 @@ def test_loading_tasks_loads_no_torch() -> None:
         "assert not {'torch', 'vllm', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_a_mixture_names_its_parts(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n}", "answer": "1"} for n in range(8)]
+    mixture = {
+        "type": "mixture",
+        "sources": {
+            "general": {"type": "files", "paths": [write(tmp_path / "general.jsonl", rows)]},
+            "numbers": {"type": "procedural", "name": "numbers", "num_tasks": 12},
+        },
+    }
+    settings = {"train": mixture, "held_out": {"num_tasks": 5}, "seed": 3}
+    config = TasksConfig.model_validate(settings)
+    assert [source.type for source in config.plain_sources()] == ["files", "procedural"]
+    splits = load_tasks(config, seed=config.seed_in(9), procedural={"numbers": generate_numbers})
+    tasks = (*splits.train, *splits.held_out)
+    assert Counter(task.source for task in tasks) == {"general": 8, "numbers": 12}
+    assert len(splits.held_out) == 5
+    with pytest.raises(ValueError, match="at least 2 items"):
+        TasksConfig.model_validate({"train": {"type": "mixture", "sources": {"a": mixture["sources"]["general"]}}})
+
+
+def test_an_empty_part_of_a_mixture_is_named() -> None:
+    parts = {n: {"type": "procedural", "name": n, "num_tasks": 4} for n in ("numbers", "none")}
+    config = TasksConfig.model_validate({"train": {"type": "mixture", "sources": parts}})
+    with pytest.raises(ValueError, match=r"must not be empty, tasks\.train\.sources\.none of type 'procedural' is"):
+        load_tasks(config, seed=0, procedural={"numbers": generate_numbers, "none": lambda **_: []})

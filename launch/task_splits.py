@@ -1,0 +1,32 @@
+"""From a recipe's tasks section to the tasks of a run, with every generator that it names, built-in or plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from launch import plugins
+from rollout.config import ProceduralSource, TasksConfig
+from rollout.tasks.load import load_tasks
+from rollout.tasks.splits import TaskSplits
+
+
+def load_task_splits(config: TasksConfig, *, seed: int) -> TaskSplits:
+    """Training and held-out tasks of a run of this seed. Raises ValueError naming the source that cannot give them."""
+    generators = plugins.load_all("ponder.tasks")
+    for source in config.plain_sources():
+        if isinstance(source, ProceduralSource) and source.name not in generators:
+            generators[source.name] = plugins.load("ponder.tasks", source.name)
+    return load_tasks(config, seed=config.seed_in(seed), procedural=generators)
+
+
+def without_tasks(tasks: TaskSplits, keys: Collection[str]) -> TaskSplits:
+    """The splits without the tasks of these keys. Raises ValueError when nothing is left of one."""
+    train, held_out = (tuple(task for task in split if task.key not in keys) for split in (tasks.train, tasks.held_out))
+    if not train or not held_out:
+        name = "held-out" if train else "training"
+        raise ValueError(
+            f"no verifier can judge the reference of any {name} task ({len(keys)} of "
+            f"{len(tasks.train) + len(tasks.held_out)} tasks in all): check the answer column and the verifier's name"
+        )
+    return replace(tasks, train=train, held_out=held_out)
