@@ -353,6 +353,12 @@ def _environment(config: LearnedConfig) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
     }
+    if isinstance(config, DiscriminativePrmConfig) and config.engine == "vllm":
+        environment |= {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+        }
     if config.device == "cpu":
         # glibc would hand the memory of every activation back to the system and fetch it again, page by page.
         keep = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}

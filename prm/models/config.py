@@ -121,6 +121,12 @@ class DiscriminativePrmConfig(_StepHeadConfig):
     type: Literal["discriminative"] = "discriminative"
     """Selects the classifier."""
 
+    engine: Literal["torch", "vllm"] = "torch"
+    """What computes: our own packed forward passes, or vLLM as a pooling model (Qwen2 with two classes alone)."""
+
+    kv_cache_gib: PositiveFloat = 1.0
+    """With vllm: memory of its cache, which holds the sequences in work."""
+
 
 class ValuePrmConfig(_StepHeadConfig):
     """A language model with a scalar head at the end of each step: how likely is success from here."""

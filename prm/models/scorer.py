@@ -83,44 +83,54 @@ class ImplicitScorer:
         return answers
 
 
+class PackedHead:
+    """A backbone with a head at the end of each step, in packed forward passes of this process."""
+
+    def __init__(self, model: StepHead, to_probability: ToProbability, *, batch_tokens: int, device: str) -> None:
+        self._device = torch.device(device)
+        self._model = model.to(self._device).eval()
+        self._to_probability = to_probability
+        self._batch_tokens = batch_tokens
+
+    def __call__(self, readings: Sequence[Reading]) -> list[Float32Array]:
+        """Per reading, one probability a position."""
+        found: list[Float32Array] = [np.zeros(0, np.float32)] * len(readings)
+        sequences = [reading.token_ids for reading in readings]
+        for rows in plan([len(ids) for ids in sequences], self._batch_tokens):
+            placed = lay_out(sequences, rows, self._device)
+            counts = [len(readings[index].positions) for index in placed.starts]
+            flat = [s + p for index, s in placed.starts.items() for p in readings[index].positions]
+            with torch.inference_mode():
+                logits = self._model(placed, torch.tensor(flat, dtype=torch.int64, device=self._device))
+                raw = self._to_probability(logits).cpu().numpy()
+            for index, part in zip(placed.starts, np.split(raw, np.cumsum(counts)[:-1]), strict=True):
+                found[index] = part
+        return found
+
+
 class HeadScorer:
-    """A backbone with a head at the end of each step."""
+    """A head at the end of each step: what is read, its calibration, and steps that cannot be reached."""
 
     version = 0
 
     def __init__(
         self,
-        model: StepHead,
-        to_probability: ToProbability,
+        probabilities: Callable[[Sequence[Reading]], list[Float32Array]],
         *,
         settings: Mapping[str, Any],
         read: Callable[[ScoreItem], Reading],
-        batch_tokens: int,
-        device: str,
     ) -> None:
-        self._device = torch.device(device)
-        self._model = model.to(self._device).eval()
-        self._to_probability = to_probability
+        self._probabilities = probabilities
         self._calibration = settings.get("calibration", {})
         self._read = read
-        self._batch_tokens = batch_tokens
 
     def score(self, items: Sequence[ScoreItem]) -> list[ItemScores]:
         readings = [self._read(item) for item in items]
         scores = [np.full(len(item.spans), np.nan, np.float32) for item in items]
         wanted = [index for index, reading in enumerate(readings) if reading.positions]
-        sequences = [readings[index].token_ids for index in wanted]
-        for rows in plan([len(ids) for ids in sequences], self._batch_tokens):
-            placed = lay_out(sequences, rows, self._device)
-            counts = [len(readings[wanted[place]].positions) for place in placed.starts]
-            flat = [s + p for place, s in placed.starts.items() for p in readings[wanted[place]].positions]
-            with torch.inference_mode():
-                logits = self._model(placed, torch.tensor(flat, dtype=torch.int64, device=self._device))
-                raw = self._to_probability(logits).cpu().numpy()
-            found = calibration.apply(self._calibration, raw).astype(np.float32)
-            parts = np.split(found, np.cumsum(counts)[:-1])
-            for place, part in zip(placed.starts, parts, strict=True):
-                scores[wanted[place]][: len(part)] = part
+        found = self._probabilities([readings[index] for index in wanted])
+        for index, raw in zip(wanted, found, strict=True):
+            scores[index][: len(raw)] = calibration.apply(self._calibration, raw)
         return [
             ItemScores(scores=found, truncated=len(reading.positions) < len(item.spans), version=self.version)
             for item, reading, found in zip(items, readings, scores, strict=True)
@@ -135,21 +145,22 @@ def load_scorer(config: LearnedConfig) -> Scorer:
     if isinstance(config, ImplicitPrmConfig):
         return ImplicitScorer(config)
     settings = read_settings(config.path)
+    return HeadScorer(_head(config), settings=settings, read=_reader(config, settings))
+
+
+def _head(config: DiscriminativePrmConfig | ValuePrmConfig) -> Callable[[Sequence[Reading]], list[Float32Array]]:
+    if isinstance(config, DiscriminativePrmConfig) and config.engine == "vllm":
+        from prm.models.pooling import PoolingModel, probabilities
+
+        engine = PoolingModel(config)
+        return lambda readings: probabilities(engine.logits(readings))
     if isinstance(config, ValuePrmConfig):
         model = load_value(config.path, config.dtype)
         to_probability: ToProbability = value_probability
     else:
         model, labels = load_classifier(config.path, config.dtype)
         to_probability = partial(good_probability, labels=labels)
-
-    return HeadScorer(
-        model,
-        to_probability,
-        settings=settings,
-        read=_reader(config, settings),
-        batch_tokens=config.batch_tokens,
-        device=config.device,
-    )
+    return PackedHead(model, to_probability, batch_tokens=config.batch_tokens, device=config.device)
 
 
 def good_probability(logits: torch.Tensor, labels: Labels) -> torch.Tensor:
