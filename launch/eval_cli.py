@@ -1,4 +1,4 @@
-"""`ponder eval RUN`, `eval modes` and `eval search`: one group whose first word is a command or, as before, a run.
+"""`ponder eval RUN`, `modes`, `alignment`, `search`: one group whose first word is a command or, as before, a run.
 
 Imports nothing heavy at the top, as `launch.cli`.
 """
@@ -26,8 +26,8 @@ class _RunOrCommand(TyperGroup):
 app = typer.Typer(
     name="eval",
     cls=_RunOrCommand,
-    help="Measure held-out accuracy of a run (ponder eval RUN), compare thinking modes (ponder eval modes), or search "
-    "with step scores (ponder eval search).",
+    help="Measure held-out accuracy of a run (ponder eval RUN), compare thinking modes (ponder eval modes), see what a "
+    "model can do before RL (ponder eval alignment), or search with step scores (ponder eval search).",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -125,10 +125,11 @@ def modes(
     Example: ponder eval modes --policy runs/quickstart --modes high,low,auto,40
     """
     from launch.evaluation import modes as eval_modes
+    from launch.evaluation.question import EvalOptions, ServerOptions
     from launch.terminal import console
 
     table = {"verifier": verifier, "prompt": prompt_column, "answer": answer_column}
-    options = eval_modes.EvalOptions(
+    options = EvalOptions(
         policy=policy,
         tasks=tasks,
         modes=names,
@@ -146,9 +147,64 @@ def modes(
         saved=from_trajectories,
         keeps_verdicts=keep_verdicts,
         table={name: value for name, value in table.items() if value is not None},
-        server=eval_modes.ServerOptions(model, api_key_env, _fields(request or []), concurrency),
+        server=ServerOptions(model, api_key_env, _fields(request or []), concurrency),
     )
     eval_modes.run(options, console())
+
+
+@app.command()
+def alignment(
+    policy: Annotated[
+        str, typer.Argument(help="A run, a model directory, a model's name, or the URL of an OpenAI-compatible server.")
+    ],
+    tasks: Tasks = "held_out",
+    samples: Annotated[int, typer.Option(min=2, help="Attempts per task; 32 decide between strong and weak.")] = 32,
+    mode: Annotated[str | None, typer.Option(help="Mode to sample in; the recipe's first effort by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory of the results; runs/alignment-POLICY by default.")
+    ] = None,
+    limit: Limit = None,
+    recipe: Recipe = None,
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    verifier: Verifier = None,
+    prompt_column: PromptColumn = None,
+    answer_column: AnswerColumn = None,
+    level_column: Annotated[
+        str | None, typer.Option(help="What tasks name their level in; difficulty or level by default.")
+    ] = None,
+    model: Model = None,
+    api_key_env: KeyName = None,
+    concurrency: Concurrency = 32,
+    overrides: Overrides = None,
+) -> None:
+    """Measure pass@k before any RL, and advise on which tricks can work.
+
+    By source and difficulty, with intervals. Interrupted, the same command goes on.
+
+    Example: ponder eval alignment models/smollm2 --recipe smollm2 --tasks data/math.jsonl --samples 32
+    """
+    from launch.evaluation import alignment as eval_alignment
+    from launch.evaluation.question import EvalOptions, ServerOptions
+    from launch.terminal import console
+
+    table: dict[str, Any] = {"verifier": verifier, "prompt": prompt_column, "answer": answer_column}
+    table["meta"] = None if level_column is None else (level_column,)
+    options = EvalOptions(
+        policy=policy,
+        tasks=tasks,
+        modes=mode,
+        num_samples=samples,
+        out=out,
+        limit=limit,
+        recipe=recipe,
+        overrides=overrides or [],
+        seed=seed,
+        temperature=temperature,
+        table={name: value for name, value in table.items() if value is not None},
+        server=ServerOptions(model, api_key_env, {}, concurrency),
+    )
+    eval_alignment.run(options, console(), level=level_column)
 
 
 @app.command()

@@ -61,6 +61,11 @@ def mean(values: FloatArray, *, seed: int, is_share: bool = False) -> Estimate:
     return _estimate(known.mean(), _resampled(known[:, None], seed)[:, 0])
 
 
+def shares(values: FloatArray, *, seed: int) -> dict[str, Any]:
+    """The JSON of `mean` over [N] proportions, with the number of tasks that have one."""
+    return {**mean(values, seed=seed, is_share=True).as_json(), "num_tasks": int((~np.isnan(values)).sum())}
+
+
 def pooled_mean(sums: FloatArray, counts: FloatArray, *, seed: int) -> Estimate:
     """sum(sums) / sum(counts) over tasks, [N] each: a mean over attempts where tasks have different numbers of them."""
     used = counts > 0

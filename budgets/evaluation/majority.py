@@ -20,6 +20,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from budgets.evaluation.attempt import Attempt, FloatArray
+
 MAX_SUBSETS = 200
 _BOXED = re.compile(r"\\boxed\s*\{")
 
@@ -39,6 +41,16 @@ def majority_at_k(votes: Sequence[str], correct: Sequence[bool], k: int, *, seed
     rate = {vote: right[vote] / count for vote, count in totals.items()}
     values = [_verdict([votes[i] for i in subset], rate) for subset in _subsets(size, k, seed)]
     return sum(values) / len(values)
+
+
+def per_task(attempts: Sequence[Sequence[Attempt | None]], k: int, *, seed: int) -> FloatArray:
+    """[N] values from [N][K] attempts, of which only judged ones vote."""
+    values = []
+    for row in attempts:
+        judged = [a for a in row if a is not None and a.correct is not None]
+        votes = [canonical(a.answer_text) for a in judged]
+        values.append(majority_at_k(votes, [bool(a.correct) for a in judged], k, seed=seed))
+    return np.asarray(values)
 
 
 def _verdict(votes: Iterable[str], rate: dict[str, float]) -> float:

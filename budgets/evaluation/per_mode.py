@@ -60,8 +60,10 @@ def report_mode(measured: Measured, index: int, mode: Mode) -> dict[str, Any]:
         "num_judged": len(attempts) - unjudged.total(),
         "unjudged": dict(sorted(unjudged.items())),
         "pass@1": intervals.mean(intervals.task_means(correct), seed=seed, is_share=True).as_json(),
-        "pass@k": {str(k): _mean_share(pass_at_k.per_task(correct, k), seed) for k in ks},
-        "majority@k": {str(k): _mean_share(_majority(table, index, k, seed), seed) for k in ks},
+        "pass@k": {str(k): intervals.shares(pass_at_k.per_task(correct, k), seed=seed) for k in ks},
+        "majority@k": {
+            str(k): intervals.shares(majority.per_task(table.attempts[index], k, seed=seed), seed=seed) for k in ks
+        },
         "thinking_tokens": _tokens(table.thinking[index], seed),
         "answer_tokens": _tokens(table.answer[index], seed),
         "response_tokens": _tokens(table.response[index], seed),
@@ -77,16 +79,6 @@ def report_mode(measured: Measured, index: int, mode: Mode) -> dict[str, Any]:
             name: _slice(measured, index, measured.bins[index] == place) for place, name in enumerate(BINS)
         },
     }
-
-
-def _majority(table: AttemptTable, index: int, k: int, seed: int) -> FloatArray:
-    """[N] majority@k."""
-    values = []
-    for row in table.attempts[index]:
-        judged = [a for a in row if a is not None and a.correct is not None]
-        votes = [majority.canonical(a.answer_text) for a in judged]
-        values.append(majority.majority_at_k(votes, [bool(a.correct) for a in judged], k, seed=seed))
-    return np.asarray(values)
 
 
 def _tokens(values: FloatArray, seed: int) -> dict[str, float | None]:
@@ -117,10 +109,6 @@ def _adherence(attempts: Sequence[Attempt], mode: Mode) -> dict[str, float | Non
     if not mode.promised:  # no cap at all, or no thinking at all: nothing the model could keep to
         return None
     return {name: None if v is None else number(v) for name, v in adherence(attempts, mode.promised).items()}
-
-
-def _mean_share(values: FloatArray, seed: int) -> dict[str, Any]:
-    return {**intervals.mean(values, seed=seed, is_share=True).as_json(), "num_tasks": int((~np.isnan(values)).sum())}
 
 
 def _share(flags: Sequence[bool]) -> float | None:

@@ -13,7 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
+from launch.evaluation import attempts
 from launch.evaluation import modes as eval_modes
+from launch.evaluation.question import EvalOptions
 from tests.fakes.modes import FakePolicy
 
 
@@ -23,8 +25,8 @@ async def fake_server(*args: Any, **kwargs: Any) -> AsyncIterator[FakePolicy]:
 
 
 def main() -> None:
-    eval_modes.server = fake_server  # type: ignore[assignment]
-    options = eval_modes.EvalOptions(
+    attempts.server = fake_server  # type: ignore[assignment]
+    options = EvalOptions(
         policy="http://fake",
         tasks=sys.argv[1],
         table={"verifier": "exact"},

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from launch.evaluation.modes import EvalOptions, run
+from launch.evaluation.modes import run
 from launch.evaluation.progress import SampleProgress
+from launch.evaluation.question import EvalOptions
 from tests.fakes.policy_server import chat_server, solve
 from tests.unit.launch.test_cli import ponder
 
