@@ -49,6 +49,19 @@ class NumbersConfig(_Settings):
         return self
 
 
+class DecayConfig(_Settings):
+    """RMT's schedule: the number that the prompt names falls from step to step. It is said, and no cap."""
+
+    first: PositiveInt = 800
+    """Number of the first step."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """What is left of it at the end."""
+    least: PositiveInt = 1
+    """Smallest number."""
+    steps: PositiveInt
+    """Training steps over which it falls; usually loop.num_steps."""
+
+
 class StageConfig(_Settings):
     """A stage of ThinkPrune's schedule: limits that hold from a step on."""
 
@@ -80,12 +93,16 @@ class EffortConfig(_Settings):
     """Text put in when this effort's thinking cap is reached; empty means the one of [format]."""
     numbers: NumbersConfig | None = None
     """Numeric budgets, drawn for each job; None names the limits as they are."""
+    decay: DecayConfig | None = None
+    """A number that falls over training (RMT); evaluation names the last one."""
     stages: tuple[StageConfig, ...] = ()
     """Limits that shrink during training (ThinkPrune); evaluation uses the last ones."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.numbers is not None and PLACE not in self.instruction:
+        if self.numbers is not None and self.decay is not None:
+            raise ValueError("an effort's number is drawn (numbers) or falls (decay), not both; leave one of them out")
+        if (self.numbers or self.decay) is not None and PLACE not in self.instruction:
             raise ValueError(
                 f"an effort with numbers must name them: put {PLACE} into its instruction, got {self.instruction!r}"
             )
@@ -229,6 +246,7 @@ class BudgetsConfig(_Settings):
         return max(
             max(
                 effort.numbers.high if effort.numbers else 0,
+                effort.decay.first if effort.decay else 0,
                 (effort.most_thinking_tokens or 0) + effort.most_answer_tokens,
             )
             for effort in self.efforts.values()

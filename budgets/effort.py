@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from budgets.config import PLACE, BudgetsConfig, NumbersConfig
+from budgets.decay import tokens_at
 from budgets.shaping.thinkprune import limits_at
 from rollout.schema import TokenBudget
 
@@ -17,7 +18,7 @@ LAST_STEP = 2**31
 
 def token_budgets(config: BudgetsConfig) -> dict[str, TokenBudget]:
     """The budget of every effort as it is evaluated, by name, in the configured order: the limits of the last stage,
-    and of numeric efforts the number chosen for evaluation."""
+    the number that a decay ends with, and of drawn numbers the one chosen for evaluation."""
     return {name: budget_at(config, name, step=LAST_STEP) for name in config.efforts}
 
 
@@ -33,6 +34,8 @@ def budget_at(config: BudgetsConfig, name: str, *, step: int, number: int | None
     if effort.numbers is not None:
         number = number or effort.numbers.evaluate or effort.numbers.high
         cap = number if effort.numbers.is_cap else cap
+    elif (decay := effort.decay) is not None:
+        number = tokens_at(step - 1, decay.steps, first=decay.first, least=decay.least, factor=decay.factor)
     elif PLACE in effort.instruction:
         number = answer if cap is None else cap
     return TokenBudget(

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from budgets.config import CeilingsConfig
 from rollout.schema import Group, Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breach:
+    """A ceiling by its name in `[budgets.ceilings]`, its value, and what is spent."""
+
+    name: str
+    ceiling: float
+    spent: float
 
 
 class Ledger:
@@ -49,8 +59,8 @@ class Ledger:
             raise ValueError(f"num_calls must not be negative, got {num_calls}")
         self._judge_calls += num_calls
 
-    def breach(self) -> str | None:
-        """The first ceiling reached, as a sentence with its remedy, or None while the run may go on."""
+    def breach(self) -> Breach | None:
+        """The first ceiling reached, or None while the run may go on."""
         spent: tuple[tuple[str, float, float | None], ...] = (
             ("max_generated_tokens", self.generated_tokens, self._ceilings.max_generated_tokens),
             ("max_judge_calls", self._judge_calls, self._ceilings.max_judge_calls),
@@ -58,10 +68,7 @@ class Ledger:
         )
         for name, amount, ceiling in spent:
             if ceiling is not None and amount >= ceiling:
-                return (
-                    f"budgets.ceilings.{name} = {ceiling:g} is reached ({amount:g} spent); "
-                    "raise it and resume from the last checkpoint to go on"
-                )
+                return Breach(name=name, ceiling=ceiling, spent=amount)
         return None
 
     def metrics(self) -> list[Metric]:

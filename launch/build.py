@@ -230,9 +230,7 @@ def build_run(
         EffortSchedule(config.budgets, seed=seed),
         tasks=tasks.train,
         num_siblings=config.rollout.group_size,
-        sampling=Sampling(
-            temperature=config.rollout.temperature, top_p=config.rollout.top_p, top_k=config.rollout.top_k
-        ),
+        sampling=_sampling(config),
         seed=seed,
         allotters=build_allotters(config),
     )
@@ -268,6 +266,7 @@ def build_run(
         policies=policies,
         explorer=explorer,
         clock=_clock(config, directory, services, reporter),
+        closers=(meter.close,),
     )
 
 
@@ -277,6 +276,11 @@ def _clock(config: RunConfig, directory: RunDirectory, services: Services, repor
     clock.trace = Trace(directory.traces, steps=config.run.trace_steps, warn=reporter.warning)
     services.engines.observe = clock.trace.span
     return clock
+
+
+def _sampling(config: RunConfig) -> Sampling:
+    rollout = config.rollout
+    return Sampling(temperature=rollout.temperature, top_p=rollout.top_p, top_k=rollout.top_k)
 
 
 def _online_prm(config: RunConfig, services: Services) -> OnlinePrm | None:

@@ -1,6 +1,7 @@
 """`ponder`: the command line. Imports nothing heavy at the top, so that `ponder --help` answers at once.
 
-Exit codes: 0 done, 1 the run failed, 2 something the user can mend (recipe, option, missing file), 130 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 something the user can mend (recipe, option, missing file), 3 the run stopped at
+one of its ceilings, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from launch.prm_tools import cli as prm_cli
 from launch.reward_tools import cli as rewards_cli
 from launch.terminal import console
 
-USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+USER_ERROR, FAILURE, SPENT, INTERRUPTED = 2, 1, 3, 130
 
 app = typer.Typer(
     name="ponder",
@@ -206,12 +207,15 @@ def main() -> int:
 
 
 def _fail(error: Exception) -> int:
-    from launch.errors import InterruptedRunError, first_cause, notes, one_line
+    from launch.errors import InterruptedRunError, SpentRunError, first_cause, notes, one_line
 
     cause = first_cause(error)
     if isinstance(cause, InterruptedRunError):
         sys.stderr.write(f"{cause}\n")
         return INTERRUPTED
+    if isinstance(cause, SpentRunError):
+        sys.stderr.write(f"{cause}\n")
+        return SPENT
     sys.stderr.write("\n".join([f"error: {one_line(cause)}", *notes(error)]) + "\n")
     return USER_ERROR if isinstance(cause, ValueError) else FAILURE
 

@@ -12,6 +12,10 @@ class InterruptedRunError(RuntimeError):
     """Ctrl-C, or a scheduler's stop, during a run. The message says how to go on."""
 
 
+class SpentRunError(RuntimeError):
+    """A run stopped at one of its ceilings, in order. The message names it and says how to go on."""
+
+
 def first_cause(error: BaseException) -> BaseException:
     """The error that started it: out of task groups and out of Ray's wrappers, cancellations passed over."""
     while True:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from budgets.config import CeilingsConfig
-from budgets.ledger import Ledger
+from budgets.ledger import Breach, Ledger
 from launch.manifest import write_json
 from rl.hack_alarms import HackAlarms
 from rl.metrics import MetricsWriter
 from rl.ports import Generator, Judge, StepScorer
+from rl.run import PlannedStop
 from rollout.schema import Group, Job, Metric, Outcome, Purpose
 
 
-class CeilingError(RuntimeError):
-    """The run has spent what it may. Its work so far is saved."""
+class CeilingReached(PlannedStop):
+    """The run has spent what it may."""
+
+    def __init__(self, breach: Breach) -> None:
+        super().__init__(f"budgets.ceilings.{breach.name} = {breach.ceiling:g} is reached ({breach.spent:g} spent)")
+        self.name = breach.name
 
 
 class MeteredScorer(StepScorer, Protocol):
@@ -33,18 +39,26 @@ class Meter:
     repeats was spent all the same.
     """
 
-    def __init__(self, generator: Generator, judge: Judge, ceilings: CeilingsConfig, *, path: Path) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        judge: Judge,
+        ceilings: CeilingsConfig,
+        *,
+        path: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._generator = generator
         self._judge = judge
-        self._ledger = Ledger(ceilings)
+        self._ledger = Ledger(ceilings, clock=clock)
         self._path = path
         if path.is_file():
             self._ledger.load_state_dict(json.loads(path.read_text(encoding="utf-8")))
 
     async def generate(self, job: Job) -> Group:
-        """Run one job. Raises CeilingError before a training job that the ceilings no longer allow."""
+        """Run one job. Raises CeilingReached before a training job that the ceilings no longer allow."""
         if job.purpose is Purpose.TRAIN and (breach := self._ledger.breach()) is not None:
-            raise CeilingError(breach)
+            raise CeilingReached(breach)
         group = await self._generator.generate(job)
         self._ledger.charge_generated(group)
         return group
@@ -53,6 +67,10 @@ class Meter:
         outcomes = await self._judge.judge(group)
         self._ledger.charge_judged(len(outcomes))
         return outcomes
+
+    async def close(self) -> None:
+        """Write down what was spent since the last line of the metrics, however the run ends."""
+        write_json(self._path, self._ledger.state_dict())
 
     def metrics(self) -> list[Metric]:
         """The ledger's totals, which are written to its file at the same time."""

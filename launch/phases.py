@@ -20,7 +20,9 @@ from rich.console import Console
 from budgets.effort import token_budgets
 from launch import cluster, plugins, preparation, work
 from launch.config import RunConfig
+from launch.errors import SpentRunError
 from launch.manifest import write_json
+from launch.meter import CeilingReached
 from launch.model_dir import replace_directory
 from launch.reporting import PhaseReporter
 from launch.rundir import PhaseLog, RunDirectory
@@ -44,13 +46,22 @@ MODEL, COLD_START, SERVICES, REPORT = "model", "cold start", "start services", "
 
 
 def train(config: RunConfig, directory: RunDirectory, terminal: Console) -> None:
-    """The whole job, or what is left of it."""
+    """The whole job, or what is left of it. Raises SpentRunError, with all of it written, when a ceiling ended it."""
+    stop = None
     with work.session(config, directory, terminal) as job:
         if not _is_trained(job):
             tasks = _prepare(job)
-            asyncio.run(_train(job, tasks))
+            try:
+                asyncio.run(_train(job, tasks))
+            except CeilingReached as reached:
+                stop = reached
             _keep_model(directory)
     _report(job)
+    if stop is not None:
+        raise SpentRunError(
+            f"stopped: {stop}; step {_newest_step(directory)} is saved. Raise the ceiling to go on: "
+            f"ponder train --resume {directory.root} --set budgets.ceilings.{stop.name}=..."
+        )
 
 
 def cold_start(config: RunConfig, directory: RunDirectory, terminal: Console) -> None:
@@ -200,14 +211,19 @@ async def _without_quarantined(job: Work, services: Services, tasks: TaskSplits)
 
 def _is_trained(job: Work) -> bool:
     """Whether training ended, and at the last step that is asked for now: a resumed run may be longer."""
-    steps = [int(path.name.removeprefix("step-")) for path in job.directory.checkpoints.glob("step-??????")]
-    return job.log.is_done("train") and max(steps, default=0) >= job.config.loop.num_steps
+    return job.log.is_done("train") and _newest_step(job.directory) >= job.config.loop.num_steps
+
+
+def _newest_step(directory: RunDirectory) -> int:
+    """Step of the newest checkpoint, 0 without one."""
+    return max((int(path.name[len("step-") :]) for path in directory.checkpoints.glob("step-??????")), default=0)
 
 
 def _keep_model(directory: RunDirectory) -> None:
     """The model after the last step, beside the checkpoints: hard links, so it costs no disk and outlives them."""
-    newest = max(directory.checkpoints.glob("step-??????"))
-    _link_model(newest / "learner" / "model", directory.model)
+    newest = max(directory.checkpoints.glob("step-??????"), default=None)
+    if newest is not None:  # a ceiling may be reached before the first
+        _link_model(newest / "learner" / "model", directory.model)
 
 
 def _link_model(source: Path, target: Path) -> None:

@@ -15,8 +15,8 @@ from launch.rundir import RunDirectory
 from rl.control import read_changes
 
 SHIPPED = Path(__file__).parent / "recipes"
-# Sections that a resumed run may change: how long and where it runs. Any other would make it another experiment.
-RESUMABLE_SECTIONS = ("loop", "cluster")
+# What a resumed run may change: how long and where it runs. Anything else would make it another experiment.
+RESUMABLE = ("loop", "cluster", "budgets.ceilings")
 
 
 def find_recipe(name: str) -> Path:
@@ -56,10 +56,10 @@ def reopen(root: Path, *, name: str | None, overrides: Sequence[str]) -> tuple[R
     changed = set(differences(saved, recipe.dump(config)))
     if name is not None:
         changed |= set(differences(saved, recipe.dump(recipe.load(find_recipe(name), overrides))))
-    if frozen := sorted(key for key in changed if key.partition(".")[0] not in RESUMABLE_SECTIONS):
+    if frozen := sorted(key for key in changed if not f"{key}.".startswith(tuple(f"{n}." for n in RESUMABLE))):
         raise RecipeError(
             f"a resumed run keeps its settings, but {', '.join(frozen)} would change; only "
-            f"{' and '.join(RESUMABLE_SECTIONS)} may. Start a new run, or leave the change out"
+            f"{', '.join(RESUMABLE)} may. Start a new run, or leave the change out"
         )
     directory.save_config(config)
     return config, directory

@@ -10,7 +10,7 @@ from typing import Any
 
 from rl.checkpoint import CheckpointError
 from rl.resume import save
-from rl.run import Run, RunFailedError
+from rl.run import PlannedStop, Run, RunFailedError
 
 CLOSE_DEADLINE_S = 30.0
 """Seconds one closer may take; a part that does not close by then is left to its supervisor."""
@@ -20,8 +20,9 @@ CLOSE_DEADLINE_S = 30.0
 async def orderly_end(run: Run) -> AsyncIterator[None]:
     """Save what is trained and close the parts, whatever ends the body.
 
-    Raises RunFailedError from the first cause when a loop died, CheckpointError when a finished run could not be
-    saved. An interruption (Ctrl-C cancels the task) stays a CancelledError.
+    Raises RunFailedError from the first cause when a loop died, PlannedStop when a part asked for the end,
+    CheckpointError when a finished run could not be saved. An interruption (Ctrl-C cancels the task) stays a
+    CancelledError.
     """
     started = time.perf_counter()
     try:
@@ -32,7 +33,10 @@ async def orderly_end(run: Run) -> AsyncIterator[None]:
             await uninterrupted(_save_rest(run, is_failing=True))
             raise
         except Exception as error:  # noqa: BLE001 - the one boundary where a loop's failure becomes the run's
-            await uninterrupted(_save_rest(run, is_failing=True))
+            stop = _planned_stop(error) if run.failure is None else None
+            await uninterrupted(_save_rest(run, is_failing=stop is None))
+            if stop is not None:
+                raise stop from None
             raise _failed(run, error) from (run.failure.error if run.failure else error)
         await uninterrupted(_save_rest(run, is_failing=False))
     finally:
@@ -81,6 +85,13 @@ async def _close(run: Run) -> None:
         run.metrics.close()
     except OSError as error:  # lines that could not be written, on a full disk: that is reported where it began
         run.reporter.warning(f"closing the metrics failed: {error}")
+
+
+def _planned_stop(error: BaseException) -> PlannedStop | None:
+    """The wish to stop in what a task group raised, if it was nothing else."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, PlannedStop) else None
 
 
 def _failed(run: Run, error: Exception) -> RunFailedError:

@@ -36,6 +36,10 @@ class RunFailedError(RuntimeError):
     """A loop died and took the run with it. Chained to the first cause."""
 
 
+class PlannedStop(Exception):
+    """Raised by a part to end the run in order, as its user asked: no failure, and what is whole is saved."""
+
+
 class DroughtError(RuntimeError):
     """Too many groups in a row carried no training signal."""
 
@@ -207,6 +211,8 @@ class Run:
         """Note the first failure of the run, with the loop and the work it died of; it then travels on."""
         try:
             yield
+        except PlannedStop:
+            raise
         except Exception as error:  # a boundary: every failure of a loop passes here once, and is raised again
             if self.failure is None:
                 if isinstance(subject, Job):

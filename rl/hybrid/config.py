@@ -57,7 +57,8 @@ class TextConfig(Settings):
     """Plain text, learned next token by next token beside reinforcement learning (RMT's second term)."""
 
     paths: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-    """Text files, each cut into chunks; patterns such as data/*.txt are expanded in sorted order."""
+    """Text files, each cut into chunks; patterns such as data/*.txt are expanded in sorted order. A line of a .jsonl
+    file is a text of its own, {"text": ..., "skip": [[from, to], ...]}: characters that are read, and not learned."""
     chunk_tokens: Annotated[int, Field(ge=2)] = 256
     """Tokens of a chunk; what is left at the end of a file is a shorter one."""
     chunks_per_step: PositiveInt = 8

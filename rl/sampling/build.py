@@ -15,6 +15,7 @@ from rl.sampling.config import (
     RifSampling,
     SamplerConfig,
     StatSampling,
+    TierSampling,
     UniformSampling,
     VadeSampling,
 )
@@ -24,6 +25,7 @@ from rl.sampling.pool_sampler import PoolSampler
 from rl.sampling.quotas import Quotas
 from rl.sampling.rif import Rif
 from rl.sampling.stat import Stat
+from rl.sampling.tiers import Tiers
 from rl.sampling.uniform import Uniform
 from rl.sampling.vade import Vade
 from rollout.schema import Task
@@ -48,6 +50,8 @@ def _picker(config: SamplerConfig, tasks: Sequence[Task], seed: int) -> Picker:
             return Vade(len(tasks), config, seed=seed)
         case CurriculumSampling():
             return Curriculum(_difficulties(tasks, config.difficulty), config, seed=seed)
+        case TierSampling():
+            return Tiers(_difficulties(tasks, config.difficulty), config, seed=seed)
         case RifSampling():
             return Rif(len(tasks), config, seed=seed)
         case StatSampling():

@@ -120,6 +120,39 @@ class StatSampling(_Sampler):
     """Share of each pick that is spread evenly over all skills."""
 
 
+class TierSampling(_Sampler):
+    """Tiers of difficulty whose shares move from easy to hard at set steps (RMT's entropy curriculum)."""
+
+    type: Literal["tiers"]
+    """Selects this sampler."""
+
+    difficulty: Annotated[str, Field(min_length=1)] = "difficulty"
+    """Entry of the tasks' meta that holds the tier as a number, larger for harder tasks."""
+
+    shares: tuple[Annotated[tuple[Share, ...], Field(min_length=2)], tuple[Share, ...]] = (
+        (0.6, 0.3, 0.1),
+        (0.1, 0.3, 0.6),
+    )
+    """Shares of the tiers, easiest first, before and after they move."""
+
+    moves: tuple[Share, Share] = (0.3, 0.7)
+    """Parts of the steps after which the shares begin to move and have moved."""
+
+    steps: PositiveInt
+    """Picks, of the tasks of one step each, that are the whole of it; usually loop.num_steps."""
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        before, after = self.shares
+        if len(before) != len(after) or min(sum(before), sum(after)) <= 0:
+            raise ValueError(
+                f"shares need one share per tier, twice, not all of them 0, got {list(before)} and {list(after)}"
+            )
+        if self.moves[0] >= self.moves[1]:
+            raise ValueError(f"moves = {list(self.moves)} must ascend; swap the two")
+        return self
+
+
 PlainSamplerConfig = Annotated[
     UniformSampling | VadeSampling | CurriculumSampling | RifSampling | StatSampling, Field(discriminator="type")
 ]
@@ -142,6 +175,6 @@ class QuotaSampling(_Sampler):
 
 
 SamplerConfig = Annotated[
-    UniformSampling | VadeSampling | CurriculumSampling | RifSampling | StatSampling | QuotaSampling,
+    UniformSampling | VadeSampling | CurriculumSampling | RifSampling | StatSampling | TierSampling | QuotaSampling,
     Field(discriminator="type"),
 ]

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from budgets.config import BudgetsConfig
+from budgets.decay import tokens_at
 from budgets.effort import EffortSchedule, budget_at, draw_number, mix_at, token_budgets
 
 EFFORTS = {
@@ -160,3 +161,36 @@ def test_what_is_put_in_reaches_the_job() -> None:
 def test_impossible_efforts_say_what_is_wrong(effort: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         settings(efforts={"high": effort})
+
+
+# ------------------------------------------------------------------------------------------------ decay
+
+
+@pytest.mark.parametrize(
+    ("share", "tokens"),
+    [(0, 800), (0.25, 534), (0.3, 493), (0.5, 357), (0.7, 259), (0.75, 239), (0.9, 187), (1, 160), (2, 160)],
+)
+def test_the_budget_falls_by_a_power(share: float, tokens: int) -> None:
+    assert tokens_at(share * 400, 400, first=800, least=1, factor=0.2) == tokens
+
+
+def test_a_falling_number_is_said_and_is_no_cap() -> None:
+    decay = {"first": 100, "factor": 0.1, "least": 20, "steps": 10}
+    told = {"instruction": "{tokens} tokens", "max_thinking_tokens": 200, "max_answer_tokens": 8, "decay": decay}
+    config = settings(efforts={"told": told})
+    said = [budget_at(config, "told", step=step) for step in (1, 6, 11, 99)]
+    assert [b.instruction for b in said] == ["100 tokens", "31 tokens", "20 tokens", "20 tokens"]
+    assert [(b.target_tokens, b.max_thinking_tokens) for b in said] == [(n, 200) for n in (100, 31, 20, 20)]
+    assert token_budgets(config)["told"].target_tokens == 20
+
+
+@pytest.mark.parametrize(
+    ("effort", "message"),
+    [
+        ({"instruction": "think", "decay": {"steps": 3}}, "must name them"),
+        ({"instruction": "{tokens}", "decay": {"steps": 3}, "numbers": {"low": 1, "high": 2}}, "not both"),
+    ],
+)
+def test_a_decay_that_says_nothing_is_refused(effort: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        settings(efforts={"told": effort})

@@ -39,9 +39,9 @@ def test_tokens_are_booked_per_effort_and_forced_ones_are_not() -> None:
 @pytest.mark.parametrize(
     ("ceilings", "name"),
     [
-        ({"max_generated_tokens": 10}, "max_generated_tokens = 10"),
-        ({"max_judge_calls": 1}, "max_judge_calls = 1"),
-        ({"max_seconds": 4.5}, "max_seconds = 4.5"),
+        ({"max_generated_tokens": 10}, "max_generated_tokens"),
+        ({"max_judge_calls": 1}, "max_judge_calls"),
+        ({"max_seconds": 4.5}, "max_seconds"),
     ],
 )
 def test_a_ceiling_is_named_when_reached(ceilings: dict[str, float], name: str) -> None:
@@ -52,7 +52,7 @@ def test_a_ceiling_is_named_when_reached(ceilings: dict[str, float], name: str) 
     book.charge_judged(1)
     clock.now += 4.5
     breach = book.breach()
-    assert breach is not None and name in breach and "raise it" in breach
+    assert breach is not None and breach.name == name and breach.ceiling == ceilings[name] <= breach.spent
 
 
 def test_a_resumed_ledger_continues() -> None:

@@ -67,8 +67,16 @@ def test_text_is_found_cut_and_refused_where_it_is_not(tmp_path: Path) -> None:
         FormatConfig(), texts.files(section), chunk_tokens=4, model_dir=str(tmp_path / "model"), out_path=str(out)
     )
     assert [len(row) for row in pq.read_table(out).column("token_ids").to_pylist()] == [4, 4, 3, 4]
+    (tmp_path / "c.jsonl").write_text('{"text": "1+2=3;", "skip": [[4, 5]]}\n{"text": "45", "skip": [[1, 2]]}\n')
+    marked = TextConfig(paths=(str(tmp_path / "c.jsonl"),))
+    texts.cut(FormatConfig(), texts.files(marked), chunk_tokens=9, model_dir=str(tmp_path / "model"), out_path=str(out))
+    (row,) = pq.read_table(out).to_pylist()  # of the second text nothing is left to learn
+    assert row["learned"] == [False, True, True, True, False, True]
+    (tmp_path / "d.jsonl").write_text('{"words": "1"}\n')
+    with pytest.raises(ValueError, match=r"line 1 of .*d\.jsonl must be"):
+        list(texts.passages(tmp_path / "d.jsonl"))
     with pytest.raises(ValueError, match="there is no such file"):
-        texts.files(TextConfig(paths=(str(tmp_path / "c*"),)))
+        texts.files(TextConfig(paths=(str(tmp_path / "e*"),)))
     with pytest.raises(RecipeError, match="cannot hold a chunk"):
         recipe.load(QUICKSTART, ["mix.text.paths=['a']", "mix.text.chunk_tokens=9000"])
     with pytest.raises(RecipeError, match="leave one of the two out"):

@@ -72,7 +72,9 @@ def test_a_resumed_run_may_name_its_recipe_again(tmp_path: Path) -> None:
 
 def test_a_resumed_run_may_not_become_another(tmp_path: Path) -> None:
     directory = begin(tmp_path)
-    with pytest.raises(RecipeError, match=r"but learner\.lr, run\.seed would change; only loop and cluster may"):
+    with pytest.raises(
+        RecipeError, match=r"but learner\.lr, run\.seed would change; only loop, cluster, budgets.ceilings may"
+    ):
         sessions.reopen(directory.root, name=None, overrides=["learner.lr=1.0", "run.seed=5"])
 
 

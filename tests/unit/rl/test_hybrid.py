@@ -13,7 +13,7 @@ from rl.hybrid.config import DemonstrationsConfig, HintsConfig
 from rl.hybrid.hints import Hints, hint, hint_probability
 from rl.hybrid.policy import Demonstration, DemonstrationPolicy, HintPolicy, given_tokens
 from rl.hybrid.teach import group_advantage, learns_from_demonstration
-from rl.hybrid.text import TextPolicy
+from rl.hybrid.text import Chunk, TextPolicy
 from rl.plan import StepPlan
 from rl.record import Fate, Settled
 from rollout.schema import Task, TokenBudget
@@ -141,7 +141,7 @@ def test_the_hint_itself_is_learned_and_has_no_ratio() -> None:
 
 
 def test_text_is_drawn_by_seed_and_step_and_learned_after_its_first_token() -> None:
-    chunks = [np.arange(2 + n, dtype=np.int32) for n in range(6)]
+    chunks = [Chunk(np.arange(2 + n, dtype=np.int32), np.arange(2 + n) > 0) for n in range(6)]
 
     def drawn(step: int, seed: int = 0) -> list[str]:
         policy = TextPolicy(chunks, per_step=3, coefficient=0.1, seed=seed)
@@ -153,5 +153,8 @@ def test_text_is_drawn_by_seed_and_step_and_learned_after_its_first_token() -> N
 
     assert drawn(1) == drawn(1) and len(set(drawn(1))) == 3
     assert len({tuple(drawn(step)) for step in range(1, 9)}) > 1
+    hidden = Chunk(np.arange(4, dtype=np.int32), np.asarray([False, True, False, True]))
+    (part,) = asyncio.run(TextPolicy([hidden], per_step=1, coefficient=0.1, seed=0).plan(plan_of(1))).batch.samples
+    assert part.loss_mask.tolist() == [False, True, False, True] and part.advantages[2] == 0
     few = TextPolicy(chunks[:2], per_step=3, coefficient=0.1, seed=0)
     assert len(asyncio.run(few.plan(plan_of(1))).batch.samples) == 2

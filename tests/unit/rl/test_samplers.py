@@ -18,6 +18,7 @@ from rl.sampling.config import (
     RifSampling,
     SamplerConfig,
     StatSampling,
+    TierSampling,
     UniformSampling,
     VadeSampling,
 )
@@ -26,6 +27,7 @@ from rl.sampling.picker import NO_TASKS
 from rl.sampling.quotas import Quotas, allocate
 from rl.sampling.rif import KEPT, LOOK, SOLVED, Rif
 from rl.sampling.stat import Stat
+from rl.sampling.tiers import Tiers, shares_at
 from rl.sampling.uniform import Uniform
 from rl.verdict import Tally, tally
 from rollout.schema import Message, Task, task_key
@@ -37,6 +39,7 @@ EVERY: dict[str, SamplerConfig] = {
     "curriculum": CurriculumSampling(type="curriculum", window=4),
     "rif": RifSampling(type="rif"),
     "stat": StatSampling(type="stat", refresh_every=2),
+    "tiers": TierSampling(type="tiers", shares=((0.6, 0.1, 0.1, 0.1, 0.1), (0.1, 0.1, 0.1, 0.1, 0.6)), steps=12),
     "quotas": QuotaSampling(type="quotas", shares={"a": 1, "b": 3}, inner=VadeSampling(type="vade")),
 }
 
@@ -98,7 +101,7 @@ def test_state_restores_the_same_picks(name: str, tmp_path: Any) -> None:
 @settings(max_examples=15, deadline=None)
 def test_tasks_under_way_are_not_picked_unless_all_are(name: str, size: int, batch: int, seed: int) -> None:
     """A pool smaller than a batch, or than what is under way, is handed out again and again."""
-    tasks = labelled(max(size, 2))
+    tasks = labelled(max(size, 5 if name == "tiers" else 2))  # tiers wants its five
     sampler = build_sampler(EVERY[name], tasks, batch_size=batch, seed=seed)
     rng = np.random.default_rng(seed)
     out: list[Task] = []
@@ -315,3 +318,51 @@ def test_every_domain_has_a_share() -> None:
     with pytest.raises(ValueError, match=r"missing \['b'\], unknown \['z'\]"):
         config = QuotaSampling(type="quotas", shares={"a": 1, "z": 1})
         build_sampler(config, labelled(4), batch_size=1, seed=0)
+
+
+# ------------------------------------------------------------------------------------------------ tiers
+
+MOVE = (((0.6, 0.3, 0.1), (0.1, 0.3, 0.6)), (0.3, 0.7))
+
+
+@pytest.mark.parametrize(
+    ("share", "p"),
+    [
+        (0.0, (0.6, 0.3, 0.1)),
+        (0.3, (0.6, 0.3, 0.1)),
+        (0.4, (0.475, 0.3, 0.225)),
+        (0.5, (0.35, 0.3, 0.35)),
+        (0.7, (0.1, 0.3, 0.6)),
+        (1.0, (0.1, 0.3, 0.6)),
+    ],
+)
+def test_shares_of_the_tiers_move_between_two_points(share: float, p: tuple[float, ...]) -> None:
+    assert shares_at(share, *MOVE).tolist() == pytest.approx(list(p))
+
+
+@given(st.floats(0, 1))
+def test_shares_are_shares_and_continuous(share: float) -> None:
+    here, there = (shares_at(s, *MOVE) for s in (share, min(1.0, share + 1e-6)))
+    assert here.sum() == pytest.approx(1.0) and np.abs(here - there).max() < 1e-5
+
+
+def test_tiers_are_drawn_as_their_shares_say() -> None:
+    difficulty = np.repeat([1.0, 2.0, 3.0], 1000)
+    rule = Tiers(difficulty, TierSampling(type="tiers", steps=10), seed=0)
+    drawn = np.zeros((12, 3))
+    for turn in range(12):
+        picked = rule.pick(400, NO_TASKS)
+        assert np.unique(picked).size == 400
+        drawn[turn] = np.bincount(picked // 1000, minlength=3) / 400
+    assert np.abs(drawn[:4].mean(axis=0) - (0.6, 0.3, 0.1)).max() < 0.04
+    assert np.abs(drawn[7:].mean(axis=0) - (0.1, 0.3, 0.6)).max() < 0.04
+    shown = {m.name: m.value for m in rule.metrics()}
+    assert shown["sampler/tier_0"] == pytest.approx(0.1) and 0.2 < shown["sampler/tier_0_drawn"] < 0.5
+
+
+def test_a_tier_without_free_tasks_is_made_up_and_a_wrong_count_refused() -> None:
+    rule = Tiers(np.repeat([1.0, 2.0, 3.0], [2, 50, 50]), TierSampling(type="tiers", steps=10), seed=0)
+    picked = rule.pick(30, np.arange(2))
+    assert picked.size == np.unique(picked).size == 30 and picked.min() >= 2
+    with pytest.raises(ValueError, match=r"shares for 3 tiers, .* has 2 different values"):
+        Tiers(np.asarray([1.0, 2.0]), TierSampling(type="tiers", steps=10), seed=0)
