@@ -228,6 +228,9 @@ def search(
     max_step_tokens: Annotated[int, typer.Option(min=1, help="Longest step of a search.")] = 512,
     max_depth: Annotated[int, typer.Option(min=1, help="Most steps of a search.")] = 40,
     bins: Annotated[int, typer.Option(min=1, help="Bins of difficulty for the mix of methods.")] = 5,
+    coreset: Annotated[
+        bool, typer.Option("--coreset", help="Also: in what order should a verifier look at the samples?")
+    ] = False,
     verifier: Verifier = None,
     prompt_column: PromptColumn = None,
     answer_column: AnswerColumn = None,
@@ -260,6 +263,7 @@ def search(
         max_step_tokens=max_step_tokens,
         max_depth=max_depth,
         num_bins=bins,
+        coreset=coreset,
         table={name: value for name, value in table.items() if value is not None},
     )
     eval_search.run(options, console())

@@ -11,12 +11,13 @@ from typing import Protocol
 from budgets.evaluation.majority import canonical
 from launch.search.engines import EngineExtender, EngineReviser, Engines, StepValuer, group_of
 from launch.search.plan import SearchPlan, Unit, units
+from launch.search.spread import order_of
 from launch.search.store import Searched, SearchStore, Solution
 from prm.search.revisions import revisions
 from prm.search.step_beam import Found, step_beam
 from prm.search.tree import tree_search
 from rewards.outcome import Sample, samples_of
-from rl.ports import StepScorer
+from rl.ports import Representer, StepScorer
 from rl.verdict import is_correct
 from rollout.schema import Job, Outcome, Purpose
 
@@ -41,6 +42,7 @@ class Parts:
     scorer: StepScorer
     judge: SampleJudge
     num_places: int  # responses that the engines take at a time
+    representer: Representer | None = None  # hidden states of samples, for their coreset
 
 
 async def collect(plan: SearchPlan, parts: Parts, store: SearchStore, progress: Progress) -> list[Searched]:
@@ -97,12 +99,17 @@ async def search(plan: SearchPlan, unit: Unit, parts: Parts) -> Searched:
             )
         )
     kinds = [str(steps.kind) for steps in scores if steps is not None]
+    order = None
+    if plan.coreset and unit.strategy.kind == "samples":
+        assert parts.representer is not None
+        order = await order_of(parts.representer, group.trajectories, unit.key)
     return Searched(
         task=unit.task.key,
         strategy=unit.strategy.name,
         tokens=tokens,
         kind=kinds[0] if kinds else "",
         solutions=tuple(solutions),
+        order=order,
     )
 
 

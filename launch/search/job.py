@@ -57,6 +57,7 @@ class SearchOptions:
     max_step_tokens: int = 512
     max_depth: int = 40
     num_bins: int = 5
+    coreset: bool = False
     table: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -143,6 +144,7 @@ def _plan(options: SearchOptions, settings: EvalSettings, model: LocalModel, tas
         max_step_tokens=options.max_step_tokens,
         max_depth=options.max_depth,
         seed=options.seed,
+        coreset=options.coreset,
         context=context,
     )
 
@@ -173,6 +175,9 @@ async def _in_session(
     console: Console,
 ) -> list[Searched]:
     from launch.build import in_thread, start_scorer_of  # import Ray, which must wait for a session
+    from rl.exploration.config import ExplorationConfig
+    from rl.learner.config import LearnerConfig
+    from rl.learner.representation_actor import start_representation
     from rollout.actor import start_engines
 
     rollout, path = settings.rollout, model.path.resolve()
@@ -183,15 +188,31 @@ async def _in_session(
     def start_scorer() -> Any:
         return start_scorer_of(settings.prm, model_dir=path, state_dir=out / "logs" / "prm")
 
+    represented = None
+    if plan.coreset:
+        represented = start_representation(
+            ExplorationConfig(),
+            LearnerConfig(device=rollout.device, threads_per_rank=rollout.threads_per_engine),
+            str(path),
+            log_dir=str(out / "logs"),
+        )
     async with asyncio.TaskGroup() as starts:
         pool = starts.create_task(in_thread(start_pool))
         scorer = starts.create_task(in_thread(start_scorer))
     num_places = 2 * rollout.max_num_seqs * rollout.num_engines
-    parts = Parts(engines=pool.result(), scorer=scorer.result(), judge=judge, num_places=num_places)
+    parts = Parts(
+        engines=pool.result(),
+        scorer=scorer.result(),
+        judge=judge,
+        num_places=num_places,
+        representer=represented,
+    )
     try:
         with SampleProgress(console, len(plan.tasks) * len(plan.strategies), what="searches") as progress:
             return await collect(plan, parts, store, progress)
     finally:
+        if represented is not None:
+            represented.close()
         scorer.result().close()
         pool.result().close()
 

@@ -79,6 +79,7 @@ class SearchPlan:
     max_step_tokens: int
     max_depth: int
     seed: int
+    coreset: bool = False  # also the order in which a verifier would look at the samples
     context: Mapping[str, Any]
 
 
@@ -102,7 +103,8 @@ def units(plan: SearchPlan) -> Iterator[Unit]:
         "seed": plan.seed,
     }
     for strategy in plan.strategies:
-        shared = digest({**common, "strategy": strategy.name})
+        ordered = {"coreset": True} if plan.coreset and strategy.kind == "samples" else {}
+        shared = digest({**common, **ordered, "strategy": strategy.name})
         for task in plan.tasks:
             key = digest({"shared": shared, "task": task.key, "verifier": task.verifier})
             yield Unit(key=key, strategy=strategy, task=task)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from budgets.evaluation import intervals
 from budgets.evaluation.intervals import number
 from budgets.evaluation.pass_at_k import ladder, pass_at_k
+from launch.search import spread
 from launch.search.plan import SAMPLES
 from launch.search.store import Searched, Solution
 from prm.search.aggregate import Aggregate, aggregate
@@ -77,6 +78,7 @@ def evaluate_searches(
         "aggregate": name,
         "score_kind": str(kind) if kinds else None,
         "unscored": _unscored(searched, reading),
+        "coreset": spread.report(samples, tasks, seed=seed),
         "methods": {point.name: _report(point, majority, seed) for point in [*points, *mixed]},
     }
 

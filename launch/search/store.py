@@ -55,17 +55,20 @@ class Solution:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searched:
     """One strategy on one task: its solutions, the best first, and every token that it sampled. `kind` is that of the
-    step scores, "" where there are none."""
+    step scores, "" where there are none; `order` that in which a verifier would look at samples, where it was asked
+    for."""
 
     task: str
     strategy: str
     tokens: int
     kind: str
     solutions: tuple[Solution, ...]
+    order: tuple[int, ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
         head = {"task": self.task, "strategy": self.strategy, "tokens": self.tokens, "kind": self.kind}
-        return {**head, "solutions": [solution.as_json() for solution in self.solutions]}
+        order = {} if self.order is None else {"order": list(self.order)}
+        return {**head, **order, "solutions": [solution.as_json() for solution in self.solutions]}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Searched:
@@ -75,6 +78,7 @@ class Searched:
             tokens=int(found["tokens"]),
             kind=found["kind"],
             solutions=tuple(map(Solution.from_json, found["solutions"])),
+            order=tuple(map(int, found["order"])) if "order" in found else None,
         )
 
 

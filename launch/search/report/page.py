@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from launch.evaluation.modes_report.rows import MISSING, share_interval
 from launch.search.report.plot import draw
+from launch.search.spread import in_words
 from rl.report.embed import content_policy
 
 FOLDER = Path(__file__).parent
@@ -45,7 +46,7 @@ def summary(results: Mapping[str, Any]) -> str:
         f"{results['num_samples']} samples each; step scores as {results['aggregate']}, {results['unscored']} "
         "solutions without a score. Brackets are 95 % intervals from resampling tasks; differences to majority voting "
         "are paired, at equal generated tokens. pass@n is what a perfect choice would give."
-    )
+    ) + in_words(results["coreset"])
 
 
 def render_page(results: Mapping[str, Any]) -> str:

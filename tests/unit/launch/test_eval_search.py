@@ -36,6 +36,7 @@ from rollout.schema import (
     StepSpan,
     Task,
     TokenBudget,
+    Trajectory,
 )
 from tests.browser import Browser, needs_browser
 from tests.fakes.search import branch_of
@@ -97,6 +98,13 @@ class LikesA:
 
     async def judge(self, samples: Sequence[Sample]) -> list[Outcome]:
         return [judged(float(sample.text == "aaa")) for sample in samples]
+
+
+class ByLetter:
+    """Hidden states: how many of each letter, and a constant."""
+
+    async def features(self, trajectories: Sequence[Trajectory]) -> np.ndarray:
+        return np.asarray([[t.text.count("a"), t.text.count("b"), 1.0] for t in trajectories], dtype=np.float64)
 
 
 class NoProgress:
@@ -251,6 +259,21 @@ def test_what_is_on_disk_is_not_searched_again(tmp_path: Path) -> None:
     assert len(keys) == len(set(keys)) == 20
     idle = LetterEngines()
     assert gather(make_plan(), tmp_path / "b", idle) == whole and not idle.calls
+
+
+def test_the_order_of_checks_is_kept_and_asked_for_by_its_own_key(tmp_path: Path) -> None:
+    plan = make_plan("beam:1x4", coreset=True)
+    parts = replace(make_parts(), representer=ByLetter())
+    with SearchStore(tmp_path) as store:
+        found = asyncio.run(collect(plan, parts, store, NoProgress()))
+    with SearchStore(tmp_path) as store:
+        assert kept(plan, store) == found
+        assert kept(make_plan("beam:1x4"), store) is None  # without the order it is another evaluation ...
+    beams = [[unit.key for unit in units(p)][4:] for p in (plan, make_plan("beam:1x4"))]
+    assert beams[0] == beams[1]  # ... of the samples, not of the searches
+    for item in found:
+        assert (item.order is not None) == (item.strategy == SAMPLES)
+        assert item.order is None or sorted(item.order) == [0, 1, 2, 3]
 
 
 def test_a_store_has_one_writer_and_says_which_line_is_bad(tmp_path: Path) -> None:
