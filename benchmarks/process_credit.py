@@ -1,19 +1,27 @@
-"""Does process credit learn from fewer tokens than outcome credit? One cold start, every rule, three seeds.
+"""Does process credit learn from fewer tokens than outcome credit? Two regimes, one cold start each, three seeds.
 
-The task is the quickstart's, high effort alone, without length shaping; steps are scored by the exact checker or, for
-the arms named `implicit`, by an implicit model that is trained during the run on outcomes alone. Every run starts from
-the weights of the quickstart's cold start and trains for the same number of steps, with a held-out evaluation of
-sampled answers every EVAL_EVERY steps. Curves are trailing means over WINDOW evaluations, equal for all arms.
+    long_sums    sums of 6 to 9 terms, a cold model whose teacher slipped in three of ten additions: a step is right
+                 more often than not, all of them seldom, so most groups are all wrong and the outcome says little.
+                 Here the metrics are taken.
+    quickstart   the quickstart's sums and cold start, whose main fault is to stop early: nearly every group has right
+                 and wrong answers, and the outcome alone says what to change. The checker does not see that fault.
+
+High effort alone, without length shaping. Steps are scored by the exact checker, which sees the rewrites and never the
+answer, or, for the arms named `implicit`, by an implicit model that is trained during the run on outcomes alone. The
+arms named `_wide` also credit groups without a right answer, and let the step term be as large as the outcome's.
+All runs of a regime start from the same weights and train for the same number of steps, with a held-out evaluation of
+sampled answers every few steps. Curves are trailing means over WINDOW evaluations, equal for all arms.
 
     tokens_ratio_to_outcome   tokens an arm generates until its curve reaches the outcome-only arm's last value, over
                               the tokens that the outcome-only arm generated in all; of the mean curves over seeds
     final_accuracy_gain       the arm's curve minus the outcome-only arm's, at the tokens that both have generated
 
-The metrics of these names are the best arm's ratio and the least gain among the DEFAULT arms; each arm's own are beside
-them, with a bootstrap interval over seeds in the details. Choosing the best of several arms flatters it: look at all.
+The metrics of these names are the best arm's ratio and the least gain among the DEFAULT arms, over both regimes; each
+arm's own are beside them, with a bootstrap interval over seeds in the details. Choosing the best of several arms
+flatters it: look at all.
 
 Finished runs are kept in --runs and not run again, so the benchmark can be stopped and started at will. --only
-restricts it to some arms; --collect only reads.
+restricts it to some arms, --regime to one regime; --collect only reads.
 """
 
 from __future__ import annotations
@@ -24,43 +32,44 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from objectives import cold_model, command, finished
+from objectives import RECIPE, command
 from result import arguments, finish
+from short_runs import ShortRuns, finished
 
-NUM_STEPS = 20
-EVAL_EVERY = 2
 WINDOW = 3
-HELD_OUT = 400
 TARGET_RATIO = 0.7
 OUTCOME = "outcome"
+COLD = "cold-start"
 QUICK = ["loop.num_steps=4", "loop.groups_per_step=16", "loop.eval_every=1", "evaluate.num_tasks=20"]
-COMMON = [
-    "sft=none",
-    "budgets.shaping.type=none",
-    "budgets.phases=[]",
-    "budgets.efforts={ high = { instruction = '<high>', max_thinking_tokens = 80, max_answer_tokens = 8 } }",
-    "evaluate.greedy=false",
-    f"evaluate.num_tasks={HELD_OUT}",
-    f"loop.num_steps={NUM_STEPS}",
-    f"loop.eval_every={EVAL_EVERY}",
-    "loop.checkpoint_every=0",
-]
+QUICK_COLD = ["sft.num_steps=60"]
+COMMON = ["budgets.shaping.type=none", "budgets.phases=[]", "evaluate.greedy=false", "loop.checkpoint_every=0"]
 
 
-def rule(kind: str, more: str = "", *, prm: Sequence[str] = ()) -> list[str]:
-    return [f"credit.process={{ type = '{kind}'{', ' + more if more else ''} }}", *prm]
+def high_alone(max_thinking_tokens: int) -> str:
+    effort = f"instruction = '<high>', max_thinking_tokens = {max_thinking_tokens}, max_answer_tokens = 8"
+    return f"budgets.efforts={{ high = {{ {effort} }} }}"
+
+
+def rule(kind: str, more: str = "", *, settings: Sequence[str] = ()) -> list[str]:
+    return [f"credit.process={{ type = '{kind}'{', ' + more if more else ''} }}", *settings]
+
+
+def wide(kind: str, more: str = "") -> list[str]:
+    """In groups of any outcome, as large as the outcome's own term."""
+    asked = "share = 1.0, on_all_wrong = true" + (f", {more}" if more else "")
+    return rule(kind, asked, settings=["sampling.judge_on=off"])
 
 
 IMPLICIT = [
     "prm.type=implicit",
     "prm.online={ lr = 1e-4 }",
     "prm.max_tokens=160",
+    "prm.granularity=token",
     "prm.splitter={ type = 'separator', separator = ';' }",
 ]
 ARMS: Mapping[str, list[str]] = {
@@ -70,15 +79,42 @@ ARMS: Mapping[str, list[str]] = {
     "group_returns": rule("group_returns"),
     "leave_one_out": rule("leave_one_out"),
     "min_form": rule("min_form"),
-    "clip": rule("clip"),
-    "delta": rule("delta"),
-    "filter": rule("filter"),
-    "shaping": rule("shaping", "aggregate = 'mean'"),
-    "implicit_leave_one_out": rule("leave_one_out", "batch_norm = true", prm=[*IMPLICIT, "prm.granularity=token"]),
-    "implicit_progress": rule("progress", prm=[*IMPLICIT, "prm.kind=q"]),
+    "centered_wide": wide("centered", "weight = 1.0, cap = 1.0"),
+    "leave_one_out_wide": wide("leave_one_out"),
+    "min_form_wide": wide("min_form"),
+    "clip_wide": wide("clip"),
+    "implicit_leave_one_out": rule("leave_one_out", "batch_norm = true", settings=IMPLICIT),
 }
 DEFAULT = ("centered",)
 """Arms that a recipe of this project uses without being asked for another."""
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A task and the model that all runs on it start from."""
+
+    settings: Sequence[str]  # of the cold start and of every run
+    cold: Sequence[str]  # of the cold start alone
+    common: Sequence[str]  # of every run
+    arms: Sequence[str]
+
+
+REGIMES: Mapping[str, Regime] = {
+    "long_sums": Regime(
+        settings=["tasks.train.params={ min_terms = 6, max_terms = 9, slip = 0.3 }", high_alone(100), *COMMON],
+        cold=["sft.num_steps=2000", "sft.mix={ high = 1.0 }"],
+        common=["loop.num_steps=18", "loop.groups_per_step=32", "loop.eval_every=2", "evaluate.num_tasks=200"],
+        arms=(OUTCOME, "centered", "first_error", "centered_wide", "leave_one_out_wide", "min_form_wide"),
+    ),
+    "quickstart": Regime(
+        settings=[],
+        cold=[],
+        common=[high_alone(80), *COMMON, "loop.num_steps=20", "loop.eval_every=2", "evaluate.num_tasks=400"],
+        arms=(OUTCOME, "centered", "first_error"),
+    ),
+}
+MEASURED_IN = "long_sums"
+"""The regime whose best ratio is the metric."""
 
 
 @dataclass(frozen=True)
@@ -92,27 +128,32 @@ class Curve:
         return float(np.interp(tokens, self.tokens, self.accuracy))
 
 
-def run_settings(arm: str, seed: int, model: Path, *, quick: bool) -> list[str]:
-    """Everything that this run sets differently from the recipe."""
-    start = ["model.type=path", f"model.path={model}", f"run.seed={seed}"]
-    return [*start, *COMMON, *ARMS[arm], *(QUICK if quick else [])]
+def cold_model(name: str, runs: Path, *, quick: bool) -> Path:
+    """The model that every run of the regime starts from, made on first use."""
+    model = runs / COLD / "start_model"
+    if not (model / "config.json").is_file():
+        settings = [*REGIMES[name].settings, *REGIMES[name].cold, *(QUICK_COLD if quick else [])]
+        subprocess.run(command("sft", COLD, runs, settings), check=True, stdout=sys.stderr)
+    return model.resolve()
 
 
-def run_one(arm: str, seed: int, runs: Path, model: Path, *, quick: bool) -> str | None:
-    """Train, unless it is done already. The last line of what went wrong, or None."""
-    name = f"{arm}-seed{seed}"
-    if finished(name, runs) is not None:
-        return None
-    done = subprocess.run(
-        command("train", name, runs, run_settings(arm, seed, model, quick=quick)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(f"{name}: {'done' if done.returncode == 0 else 'FAILED'}", file=sys.stderr, flush=True)
-    if done.returncode == 0:
-        return None
-    return (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()[-1]
+def common_settings(name: str, *, quick: bool) -> list[str]:
+    """What all runs of the regime set differently from the recipe."""
+    return [*REGIMES[name].settings, *REGIMES[name].common, *(QUICK if quick else [])]
+
+
+def run_all(name: str, pairs: Sequence[tuple[str, int]], runs: Path, *, quick: bool) -> dict[str, str]:
+    """Train what is not trained yet. The first line of what went wrong, by run."""
+    errors: dict[str, str] = {}
+    common = common_settings(name, quick=quick)
+    with ShortRuns(RECIPE, runs, cold_model(name, runs, quick=quick), common=common) as session:
+        for arm, seed in pairs:
+            try:
+                session.run(f"{arm}-seed{seed}", [f"run.seed={seed}", *ARMS[arm]])
+            except Exception as error:  # noqa: BLE001 - one run that fails must not end the table
+                errors[f"{name}/{arm}-seed{seed}"] = f"{type(error).__name__}: {error}".splitlines()[0]
+                print(f"{arm}-seed{seed}: FAILED: {error}", file=sys.stderr, flush=True)
+    return errors
 
 
 def read_curve(directory: Path) -> Curve:
@@ -208,43 +249,60 @@ def hacking(directory: Path) -> dict[str, float]:
     return {**last, "alarms": alarms}
 
 
+def collect(name: str, pairs: Sequence[tuple[str, int]], runs: Path) -> dict[str, Any]:
+    """Every arm of a regime against outcome-only, with its monitors. Raises SystemExit without an outcome-only run."""
+    found: dict[str, list[Path]] = {}
+    for arm, seed in pairs:
+        if (place := finished(f"{arm}-seed{seed}", runs)) is not None:
+            found.setdefault(arm, []).append(place)
+    if OUTCOME not in found:
+        raise SystemExit(f"no finished outcome-only run of {name} in {runs}")
+    rows = table({arm: [read_curve(p) for p in directories] for arm, directories in found.items()})
+    for arm, directories in found.items():
+        rows[arm]["monitors"] = [hacking(p) for p in directories]
+    print(name, file=sys.stderr)
+    show(rows)
+    return rows
+
+
+def figures(rows: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, float], str | None]:
+    """The metrics, from every regime's rows, and the arm that is best where it counts."""
+    metrics: dict[str, float] = {}
+    for regime, arms in rows.items():
+        for arm, row in arms.items():
+            if arm != OUTCOME:
+                metrics[f"gain_{regime}_{arm}"] = row["gain"]
+                metrics |= {} if row["ratio"] is None else {f"ratio_{regime}_{arm}": row["ratio"]}
+    measured = rows.get(MEASURED_IN, {})
+    ratios = {arm: row["ratio"] for arm, row in measured.items() if arm != OUTCOME and row["ratio"] is not None}
+    best = min(ratios, key=lambda arm: ratios[arm], default=None)
+    if best is not None:
+        metrics["tokens_ratio_to_outcome"] = ratios[best]
+    if defaults := [arms[arm]["gain"] for arms in rows.values() for arm in DEFAULT if arm in arms]:
+        metrics["final_accuracy_gain"] = min(defaults)
+    return metrics, best
+
+
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/process_credit"), help="where the run directories go")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side; each uses about one core at a time")
+    parser.add_argument("--regime", nargs="+", choices=sorted(REGIMES), default=list(REGIMES))
     parser.add_argument("--only", nargs="+", choices=sorted(ARMS), help="only these arms, and outcome")
     parser.add_argument("--collect", action="store_true", help="run nothing, read the finished runs below --runs")
     options = parser.parse_args()
-    runs = options.runs / "quick" if options.quick else options.runs
-    runs.mkdir(parents=True, exist_ok=True)
-    names = [name for name in ARMS if name == OUTCOME or not options.only or name in options.only]
-    pairs = [(name, seed) for seed in (options.seeds[:1] if options.quick else options.seeds) for name in names]
-    errors: dict[str, str] = {}
-    if not options.collect:
-        model = cold_model(runs, quick=options.quick)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            outcomes = pool.map(lambda pair: run_one(*pair, runs, model, quick=options.quick), pairs)
-            errors = {f"{n}-seed{s}": e for (n, s), e in zip(pairs, outcomes, strict=True) if e is not None}
-    places = {pair: finished(f"{pair[0]}-seed{pair[1]}", runs) for pair in pairs}
-    found = {name: [p for (n, _), p in places.items() if n == name and p is not None] for name in names}
-    found = {name: directories for name, directories in found.items() if directories}
-    if OUTCOME not in found:
-        raise SystemExit(f"no finished outcome-only run in {runs}; errors: {errors or 'none'}")
-    rows = table({name: [read_curve(p) for p in directories] for name, directories in found.items()})
-    for name, directories in found.items():
-        rows[name]["monitors"] = [hacking(p) for p in directories]
-    show(rows)
-    rules = {name: row for name, row in rows.items() if name != OUTCOME}
-    ratios = {name: row["ratio"] for name, row in rules.items() if row["ratio"] is not None}
-    best = min(ratios, key=lambda name: ratios[name], default=None)
-    metrics = {f"ratio_{name}": ratio for name, ratio in ratios.items()}
-    metrics |= {f"gain_{name}": row["gain"] for name, row in rules.items()}
-    if best is not None:
-        metrics["tokens_ratio_to_outcome"] = ratios[best]
-    if defaults := [rules[name]["gain"] for name in DEFAULT if name in rules]:
-        metrics["final_accuracy_gain"] = min(defaults)
-    details = {"arms": rows, "best": best, "target_ratio": TARGET_RATIO, "errors": errors, "steps": NUM_STEPS}
+    rows, errors = {}, {}
+    for name in options.regime:
+        runs = options.runs / ("quick" if options.quick else "") / name
+        runs.mkdir(parents=True, exist_ok=True)
+        arms = [arm for arm in options.only or REGIMES[name].arms if arm != OUTCOME]
+        seeds = options.seeds[:1] if options.quick else options.seeds
+        pairs = [(arm, seed) for seed in seeds for arm in (OUTCOME, *arms)]
+        if not options.collect:
+            errors |= run_all(name, pairs, runs, quick=options.quick)
+        rows[name] = collect(name, pairs, runs)
+    metrics, best = figures(rows)
+    details = {"regimes": rows, "best": best, "target_ratio": TARGET_RATIO, "errors": errors}
     finish("process_credit_quick" if options.quick else "process_credit", metrics, details, store=options.store)
 
 

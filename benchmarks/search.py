@@ -76,6 +76,7 @@ def main() -> None:
         "num_tasks": size[1],
         "scorer_training": json.loads((scorer.parent / "training.json").read_text()),
         "scorers": {name: results["methods"] for name, results in found.items()},
+        "coreset": found["implicit"]["coreset"],
     }
     finish("search_quick" if options.quick else "search", metrics, details, store=options.store)
 
@@ -88,7 +89,7 @@ def evaluate(
     command = [
         *(str(Path(sys.executable).with_name("ponder")), "eval", "search", "--policy", str(model)),
         *("--recipe", RECIPE, "--effort", "high", "--search", SEARCHES, "--samples", str(size[0])),
-        *("--limit", str(size[1]), "--aggregate", aggregate, "--max-step-tokens", "32", "--bins", "3"),
+        *("--limit", str(size[1]), "--aggregate", aggregate, "--max-step-tokens", "32", "--bins", "3", "--coreset"),
         *(part for setting in prm for part in ("--set", setting)),
         *("--out", str(out)),
     ]

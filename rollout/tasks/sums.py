@@ -13,11 +13,14 @@ low solution under [Easy] for sums of at most so many terms and the high one und
 A sum of n terms has n - 2 rewrites, of n - 1, n - 2, ..., 2 terms; every rewrite equals the sum, which makes each
 step checkable. With `flaw` > 0 the teacher of the high solutions is careless on purpose, as scraped solutions are: on
 sums of at least `flaw_min_terms` terms it stops after `flaw_lines` rewrites with probability `flaw` and answers the
-total reached so far, which is wrong. Task answers are never touched: only the demonstrations are.
+total reached so far, which is wrong. With `slip` > 0 each addition of a high solution but the last is off by 1 to 3
+with that probability, and what follows is right arithmetic on the wrong total. Task answers are never touched: only the
+demonstrations are.
 """
 
 from __future__ import annotations
 
+import operator
 from itertools import accumulate
 from typing import Literal
 
@@ -39,6 +42,7 @@ def generate(
     flaw: float = 0.0,
     flaw_min_terms: int = 5,
     flaw_lines: int = 2,
+    slip: float = 0.0,
     low: Low = "nothing",
     easy_terms: int = 0,
 ) -> list[Task]:
@@ -47,14 +51,16 @@ def generate(
     `meta["split_key"]` is the sorted operands, so a split by it keeps every reordering of a sum on one side;
     `meta["difficulty"]` is the number of terms;
     `meta["demonstrations"]` maps an effort to `{"thinking", "answer"}`. The tasks depend on every argument but the
-    three of the flaw, `low` and `easy_terms`, so teachers can be compared on the same sums.
+    four of the teacher's faults, `low` and `easy_terms`, so teachers can be compared on the same sums.
 
     Raises ValueError when an argument is out of range or a length has too few distinct sums.
     """
     _check(num_tasks, min_terms, max_terms, flaw, flaw_min_terms, flaw_lines)
+    if not 0.0 <= slip <= 1.0:
+        raise ValueError(f"slip is a probability, got {slip}")
     if low not in ("nothing", "totals"):
         raise ValueError(f"low must be 'nothing' or 'totals', got {low!r}")
-    task_rng, flaw_rng = (np.random.default_rng([stream, seed]) for stream in (0, 1))
+    task_rng, flaw_rng, slip_rng = (np.random.default_rng([stream, seed]) for stream in (0, 1, 2))
     lengths = range(min_terms, max_terms + 1)
     rows: list[list[int]] = []
     for index, num_terms in enumerate(lengths):
@@ -66,23 +72,40 @@ def generate(
     for position, index in enumerate(order):
         terms = rows[index]
         stops = bool(careless[position]) and len(terms) >= flaw_min_terms
-        tasks.append(_task(terms, stop_after=flaw_lines if stops else None, low=low, easy_terms=easy_terms))
+        offsets = _slips(slip_rng, len(terms), slip)
+        stop_after = flaw_lines if stops else None
+        tasks.append(_task(terms, stop_after=stop_after, offsets=offsets, low=low, easy_terms=easy_terms))
     return tasks
 
 
-def rewrites(terms: list[int]) -> list[str]:
-    """The sum after 1, 2, ..., n - 2 additions: `[3, 5, 7, 4]` gives `["8+7+4", "15+4"]`."""
-    totals = list(accumulate(terms))
+def rewrites(terms: list[int], offsets: list[int] | None = None) -> list[str]:
+    """The sum after 1, 2, ..., n - 2 additions: `[3, 5, 7, 4]` gives `["8+7+4", "15+4"]`.
+
+    `offsets` [n] are added to the totals, which carry them on: `[0, 2, 0, 0]` gives `["10+7+4", "17+4"]`.
+    """
+    totals = list(accumulate(terms if offsets is None else map(operator.add, terms, offsets)))
     return ["+".join(map(str, (totals[i], *terms[i + 1 :]))) for i in range(1, len(terms) - 1)]
 
 
-def _task(terms: list[int], *, stop_after: int | None, low: Low, easy_terms: int) -> Task:
+def _slips(rng: np.random.Generator, num_terms: int, slip: float) -> list[int] | None:
+    """What the teacher is off by at each term; the first is only copied, the last addition is right."""
+    if slip == 0:
+        return None
+    sizes = rng.choice([-3, -2, -1, 1, 2, 3], size=num_terms)
+    offsets = np.where(rng.random(num_terms) < slip, sizes, 0)
+    offsets[0] = offsets[-1] = 0
+    return [int(offset) for offset in offsets]
+
+
+def _task(terms: list[int], *, stop_after: int | None, offsets: list[int] | None, low: Low, easy_terms: int) -> Task:
     answer = str(sum(terms))
     lines = rewrites(terms)
     totals = [line.partition("+")[0] for line in lines]
-    high = {"thinking": ";".join(lines), "answer": answer}
+    written, slipped = rewrites(terms, offsets), offsets or [0] * len(terms)
+    high = {"thinking": ";".join(written), "answer": str(sum(terms) + sum(slipped))}
     if stop_after is not None:
-        high = {"thinking": ";".join(lines[:stop_after]), "answer": str(sum(terms[: stop_after + 1]))}
+        end = stop_after + 1
+        high = {"thinking": ";".join(written[:stop_after]), "answer": str(sum(terms[:end]) + sum(slipped[:end]))}
     demonstrations = {
         "high": high,
         "medium": {"thinking": ";".join(lines[1::2]), "answer": answer},

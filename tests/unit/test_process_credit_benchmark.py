@@ -30,12 +30,41 @@ def load_benchmark() -> ModuleType:
 benchmark = load_benchmark()
 
 
+@pytest.mark.parametrize("regime", benchmark.REGIMES)
 @pytest.mark.parametrize("arm", benchmark.ARMS)
-def test_every_arm_is_a_valid_recipe_of_the_same_task(arm: str) -> None:
-    settings = benchmark.run_settings(arm, 1, Path("cold"), quick=False)
-    config = recipe.load(BENCHMARKS.parent / "launch/recipes/quickstart.toml", settings)
-    assert list(config.budgets.efforts) == ["high"] and config.sft is None and config.run.seed == 1
+def test_every_arm_is_a_valid_recipe_of_the_same_task(arm: str, regime: str) -> None:
+    common = benchmark.common_settings(regime, quick=False)
+    config = recipe.load(
+        BENCHMARKS.parent / benchmark.RECIPE, ["sft=none", *common, "run.seed=1", *benchmark.ARMS[arm]]
+    )
+    assert list(config.budgets.efforts) == ["high"] and config.run.seed == 1
     assert (config.credit.process is None) == (arm == benchmark.OUTCOME)  # type: ignore[union-attr]
+    section = getattr(config.credit, "process", None)
+    is_wide = getattr(section, "on_all_wrong", False)
+    assert is_wide == arm.endswith("_wide") == (config.sampling.judge_on == "off")  # else such groups are dropped
+
+
+@pytest.mark.parametrize("regime", benchmark.REGIMES)
+def test_cold_starts_are_valid_recipes(regime: str) -> None:
+    made = benchmark.REGIMES[regime]
+    config = recipe.load(BENCHMARKS.parent / benchmark.RECIPE, [*made.settings, *made.cold])
+    assert config.sft is not None and set(made.arms) <= set(benchmark.ARMS)
+
+
+def test_the_metrics_are_the_best_ratio_of_the_hard_regime_and_the_worst_default() -> None:
+    rows = {
+        "long_sums": {
+            "outcome": {"ratio": 1.0, "gain": 0.0},
+            "centered": {"ratio": 0.8, "gain": 0.02},
+            "min_form_wide": {"ratio": 0.5, "gain": 0.1},
+            "first_error": {"ratio": None, "gain": -0.1},
+        },
+        "quickstart": {"outcome": {"ratio": 1.0, "gain": 0.0}, "centered": {"ratio": 0.3, "gain": 0.01}},
+    }
+    metrics, best = benchmark.figures(rows)
+    assert best == "min_form_wide" and metrics["tokens_ratio_to_outcome"] == 0.5
+    assert metrics["final_accuracy_gain"] == 0.01
+    assert "ratio_long_sums_first_error" not in metrics and metrics["gain_long_sums_first_error"] == -0.1
 
 
 def curve(*points: tuple[float, float]) -> object:

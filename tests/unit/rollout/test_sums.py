@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 
@@ -66,6 +67,25 @@ def test_the_careless_teacher_stops_early_and_answers_the_total_so_far() -> None
             assert answer == str(sum(terms[:3])) == thinking.split(";")[-1].split("+")[0]
     assert wrong[4] == wrong[5] == 0
     assert all(0.65 < wrong[n] / 1000 < 0.75 for n in (6, 7)), wrong
+
+
+def test_the_teacher_slips_and_goes_on_from_the_wrong_total() -> None:
+    assert rewrites([3, 5, 7, 4], [0, 2, 0, 0]) == ["10+7+4", "17+4"]
+    arguments = {"num_tasks": 3000, "seed": 1, "min_terms": 5, "max_terms": 6}
+    careful, slipping = generate(**arguments), generate(**arguments, slip=0.3)
+    assert [t.key for t in careful] == [t.key for t in slipping]
+    additions = wrong = 0
+    for task in slipping:
+        thinking, answer = demonstration(task, "high")
+        assert demonstration(task, "medium")[1] == task.answer == str(sum(terms_of(task)))
+        values = [sum(terms_of(task)), *(sum(map(int, line.split("+"))) for line in thinking.split(";"))]
+        steps = [b - a for a, b in itertools.pairwise(values)]
+        additions, wrong = additions + len(steps), wrong + sum(step != 0 for step in steps)
+        assert all(-3 <= step <= 3 for step in steps)
+        assert int(answer) == values[-1]  # the last addition is right
+    assert 0.28 < wrong / additions < 0.32
+    with pytest.raises(ValueError, match="slip is a probability"):
+        generate(num_tasks=5, seed=0, slip=1.5)
 
 
 def test_the_same_seed_gives_the_same_tasks_and_another_seed_others() -> None:
