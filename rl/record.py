@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +74,9 @@ SCHEMA = pa.schema(
     ]
 )
 
+TOKEN_COLUMNS = ("token_ids", "sampled", "sampler_logprobs", "char_ends")
+"""Columns with one number a token, which every trajectory has as an array."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fate:
@@ -128,8 +131,23 @@ class Recorder:
             )
         rows = [row for settled in groups for row in (*_rows(settled), *_baseline_rows(settled))]
         partial = path.with_suffix(".parquet.tmp")
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial, compression="zstd")
+        pq.write_table(_table(rows), partial, compression="zstd")
         os.replace(partial, path)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The rows as columns. Lists of one number a token go over as arrays: number by number they would be half of what
+    the driver computes for a group."""
+    columns = []
+    for field in SCHEMA:
+        values = [row.get(field.name) for row in rows]
+        if field.name in TOKEN_COLUMNS and rows:
+            offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
+            flat = pa.array(np.concatenate(values), type=field.type.value_type)
+            columns.append(pa.ListArray.from_arrays(pa.array(offsets), flat))
+        else:
+            columns.append(pa.array(values, type=field.type))
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def _step_of(path: Path) -> int:

@@ -68,6 +68,17 @@ def test_repeated_text_is_found_and_measured() -> None:
     assert not repeated(np.zeros(20, dtype=np.int32)).any() and longest_run(np.zeros(0, dtype=np.bool_)) == 0
 
 
+def test_short_and_long_answers_are_searched_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sequences of two tokens, whose windows of four come back often, by the set and by the hashes."""
+    rng = np.random.default_rng(3)
+    sequences = [rng.integers(0, 2, size).astype(np.int32) for size in (4, 5, 17, 60, 200)]
+    by_set = [repeated(tokens, n=4) for tokens in sequences]
+    monkeypatch.setattr("rl.hack_metrics.SHORT", 0)
+    for tokens, found in zip(sequences, by_set, strict=True):
+        np.testing.assert_array_equal(repeated(tokens, n=4), found)
+    assert by_set[-1].any() and not by_set[0].any()
+
+
 def test_the_numbers_of_a_step() -> None:
     group = settled(
         "Thank you!",
