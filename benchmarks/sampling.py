@@ -12,7 +12,7 @@ and sampling. All arms drop groups without signal and differ in what comes next:
     vade_symmetric  VADE with the worth p (1 - p), which does not prefer hard tasks
     rif             tasks that were all right or all wrong last time are set aside
 
-Reward is the accuracy on 240 held-out sums of 4 to 7 terms, one sampled answer each, every fourth step: training
+Reward is the accuracy on 240 held-out sums of 4 to 7 terms, one sampled answer each, every sixth step: training
 accuracy cannot be compared between samplers, which train on different mixes. Tokens are all that were generated for
 training, dropped groups included. The goal is uniform's final reward, the mean of its last LAST evaluations over the
 seeds. An arm is there when the mean of LAST evaluations in a row, averaged over the seeds, reaches the goal for the
@@ -27,8 +27,8 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from result import arguments, finish
-from short_runs import ShortRuns, finished
+from short_runs import ShortRuns, cold_model, finished
 
 RECIPE = Path("benchmarks/sampling.toml")
 QUICKSTART = Path("launch/recipes/quickstart.toml")
@@ -74,16 +74,6 @@ class Curve:
         return tokens[LAST - 1 :], [
             statistics.fmean(accuracy[i - LAST + 1 : i + 1]) for i in range(LAST - 1, len(tokens))
         ]
-
-
-def cold_model(runs: Path, model: Path | None) -> Path:
-    """The model that every run starts from: given, or the quickstart's cold start, made on first use."""
-    found = model or runs / "cold-start" / "start_model"
-    if not (found / "config.json").is_file():
-        ponder = str(Path(sys.executable).with_name("ponder"))
-        place = ["--set", f"run.dir={runs}", "--set", "run.name=cold-start"]
-        subprocess.run([ponder, "sft", str(QUICKSTART), *place], check=True, stdout=sys.stderr)
-    return found.resolve()
 
 
 def read_curve(directory: Path) -> Curve:
@@ -152,15 +142,17 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/sampling"), help="where the run directories go")
     parser.add_argument("--model", type=Path, help="a cold-started model directory; without it one is made")
     parser.add_argument("--only", nargs="+", choices=sorted(ARMS), help="only these arms")
-    parser.add_argument("--collect", action="store_true", help="run nothing, read the finished runs below --runs")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so many minutes")
     options = parser.parse_args()
     runs = options.runs / "quick" if options.quick else options.runs
     runs.mkdir(parents=True, exist_ok=True)
     seeds = options.seeds[:1] if options.quick else options.seeds
     pairs = [(arm, seed) for seed in seeds for arm in (options.only or ARMS)]
-    if not options.collect:
-        with ShortRuns(RECIPE, runs, cold_model(runs, options.model)) as session:
-            for arm, seed in pairs:
+    until = time.monotonic() + 60 * options.minutes
+    model = (options.model or cold_model(QUICKSTART, runs)).resolve()
+    with ShortRuns(RECIPE, runs, model) as session:
+        for arm, seed in pairs:
+            if time.monotonic() < until or finished(f"{arm}-seed{seed}", runs) is not None:
                 settings = [f"run.seed={seed}", *ARMS[arm], *(QUICK if options.quick else [])]
                 session.run(f"{arm}-seed{seed}", settings)
     places = {pair: finished(f"{pair[0]}-seed{pair[1]}", runs) for pair in pairs}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -199,6 +200,16 @@ class ShortRuns:
                 self._services, self._started = services, wanted
         engines: Any = LaterVersions(self._services.engines, self._next_version)
         return replace(services, engines=engines)
+
+
+def cold_model(recipe_path: Path, runs: Path, settings: Sequence[str] = ()) -> Path:
+    """The model of the recipe's cold start, made on first use below `runs`."""
+    model = runs / "cold-start" / "start_model"
+    if not (model / "config.json").is_file():
+        changes = [f"run.dir={runs}", "run.name=cold-start", *settings]
+        command = [str(Path(sys.executable).with_name("ponder")), "sft", str(recipe_path)]
+        subprocess.run([*command, *(part for c in changes for part in ("--set", c))], check=True, stdout=sys.stderr)
+    return model.resolve()
 
 
 def finished(name: str, runs: Path) -> Path | None:

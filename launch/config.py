@@ -184,14 +184,12 @@ class RunConfig(BaseModel):
         if (count := ranks.num_ranks * ranks.threads_per_rank) > cores and ranks.device == "cpu":
             found.append(
                 f"learner.num_ranks x learner.threads_per_rank = {count} threads share cluster.num_cpus = {cores} "
-                f"cores and "
-                f"slow each other down; lower one of the two"
+                "cores and slow each other down; lower one of the two"
             )
         if (count := engines.num_engines * engines.threads_per_engine) > cores and engines.device == "cpu":
             found.append(
-                f"rollout.num_engines x rollout.threads_per_engine = {count} threads share cluster.num_cpus = "
-                f"{cores} cores "
-                f"and slow each other down; lower one of the two"
+                f"rollout.num_engines x rollout.threads_per_engine = {count} threads share cluster.num_cpus = {cores} "
+                "cores and slow each other down; lower one of the two"
             )
         if engines.dtype != ranks.dtype:
             found.append(
@@ -201,8 +199,7 @@ class RunConfig(BaseModel):
         if engines.top_p < 1 or engines.top_k > 0:
             found.append(
                 f"rollout.top_p = {engines.top_p} and top_k = {engines.top_k} sample from another distribution than "
-                f"the "
-                f"learner trains; 1.0 and 0 keep them equal"
+                "the learner trains; 1.0 and 0 keep them equal"
             )
         covariance = getattr(self.loss, "covariance", None)
         if covariance is not None and covariance.type == "kl_cov" and ranks.num_optimizer_steps * ranks.epochs == 1:
@@ -228,9 +225,8 @@ def _groups_have_a_signal(config: RunConfig) -> None:
     compares = not isinstance(config.credit, PluginSection) and config.credit.compares_siblings
     if compares and size < 2:
         raise ValueError(
-            f"credit.type = {config.credit.type!r} compares the siblings of a group, so rollout.group_size must be "
-            f"at least "
-            f"2, got {size}; 8 is usual"
+            f"credit.type = {config.credit.type!r} compares the siblings of a group, so rollout.group_size must be at "
+            f"least 2, got {size}; 8 is usual"
         )
     if compares and config.sampling.min_judged < 2:
         raise ValueError(
@@ -240,8 +236,7 @@ def _groups_have_a_signal(config: RunConfig) -> None:
     if config.sampling.min_judged > size:
         raise ValueError(
             f"sampling.min_judged = {config.sampling.min_judged} is more than rollout.group_size = {size}, so every "
-            f"group "
-            f"would be dropped; lower the first or raise the second"
+            "group would be dropped; lower the first or raise the second"
         )
     if config.rollout.temperature == 0:
         raise ValueError(
@@ -369,6 +364,5 @@ def _scratch_model_serves(config: RunConfig, model: ScratchModel) -> None:
         if foreign := sorted(set(rest) - set(model.characters)):
             raise ValueError(
                 f"{name} = {text!r} has characters {foreign} outside the model's alphabet; add them to "
-                f"model.characters, or "
-                f"the whole mark to model.special_tokens"
+                "model.characters, or the whole mark to model.special_tokens"
             )

@@ -27,7 +27,7 @@ from launch.model_dir import replace_directory
 from launch.reporting import PhaseReporter
 from launch.rundir import PhaseLog, RunDirectory
 from launch.summary import summarize
-from launch.task_splits import load_task_splits, without_tasks
+from launch.task_splits import left_out, load_task_splits, without_tasks
 from launch.tasks_check import as_rows
 from launch.work import Work
 from rl.report.data import RunData, evaluation_of, load_run
@@ -90,6 +90,8 @@ def _prepare(job: Work) -> TaskSplits:
     efforts = config.budgets.efforts
     with job.phase(MODEL):
         tasks = load_task_splits(config.tasks, seed=config.run.seed)
+        if sentence := left_out(tasks):
+            job.console.warning(sentence)
         if tasks.overlaps:
             write_json(directory.contamination, as_rows(tasks.overlaps))
             job.console.warning(

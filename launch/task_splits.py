@@ -20,6 +20,16 @@ def load_task_splits(config: TasksConfig, *, seed: int) -> TaskSplits:
     return load_tasks(config, seed=config.seed_in(seed), procedural=generators)
 
 
+def left_out(tasks: TaskSplits) -> str:
+    """A sentence about copies among the tasks; nothing where there are none."""
+    if not tasks.num_duplicates:
+        return ""
+    return (
+        f"{tasks.num_duplicates} tasks are left out because another one has the same question and answer; "
+        "`ponder tasks check` looks closer at what the tasks repeat"
+    )
+
+
 def without_tasks(tasks: TaskSplits, keys: Collection[str]) -> TaskSplits:
     """The splits without the tasks of these keys. Raises ValueError when nothing is left of one."""
     train, held_out = (tuple(task for task in split if task.key not in keys) for split in (tasks.train, tasks.held_out))

@@ -10,7 +10,9 @@ the stage:
 
 Of each pick a share `review` comes from the stages before, the rest from the current one. Groups of other stages,
 among them those that were under way when the stage changed, do not enter s.
-Assumption: the difficulties order the tasks as the policy finds them. What it is not: a method of one paper; target
+Assumption: the difficulties order the tasks as the policy finds them. Where the first stage is one that the policy
+cannot do, while it can do later ones, training stays there: `sampler/block_success`, the success rate of the last whole
+block, stays below `lower` in stage 0. What it is not: a method of one paper; target
 bands and review are common practice, and the rule above is ours.
 """
 
@@ -46,6 +48,7 @@ class Curriculum:
         self._starts = np.searchsorted(self._stage_of[self._order], np.arange(self._num_stages + 1))
         self._stage = self._num_picks = 0
         self._num_groups = self._num_right = self._num_judged = 0  # of the block that is being filled
+        self._success: float | None = None  # of the last whole block
 
     def pick(self, count: int, busy: Numbers) -> Numbers:
         rng = generator(self._seed, "curriculum", self._num_picks)
@@ -69,7 +72,7 @@ class Curriculum:
         self._num_judged += tally.num_judged
         if self._num_groups < self._config.window:
             return
-        rate = self._num_right / self._num_judged
+        rate = self._success = self._num_right / self._num_judged
         if rate >= self._config.upper:
             self._stage = min(self._stage + 1, self._num_stages - 1)
         elif rate < self._config.lower:
@@ -81,16 +84,18 @@ class Curriculum:
             "stage": self._stage,
             "num_picks": self._num_picks,
             "block": [self._num_groups, self._num_right, self._num_judged],
+            "success": self._success,
         }
 
     def load_state_dict(self, state: State) -> None:
         self._stage, self._num_picks = state["stage"], state["num_picks"]
         self._num_groups, self._num_right, self._num_judged = state["block"]
+        self._success = state["success"]
 
     def metrics(self) -> list[Metric]:
         found = {"sampler/stage": float(self._stage), "sampler/num_stages": float(self._num_stages)}
-        if self._num_judged:
-            found["sampler/stage_success"] = self._num_right / self._num_judged
+        if self._success is not None:
+            found["sampler/block_success"] = self._success
         return [Metric(name=name, value=value, reduce="last") for name, value in found.items()]
 
     def _members(self, first: int, end: int) -> Numbers:

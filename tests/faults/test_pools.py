@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from launch import recipe
+from launch.build import small_pool
+from launch.task_splits import left_out, load_task_splits
 from rl.driver import train
 from rl.record_reader import ledger
 from rl.run import RunFailedError
@@ -15,8 +19,10 @@ from rl.sampling.build import build_sampler
 from rl.sampling.config import RifSampling, SamplerConfig, UniformSampling, VadeSampling
 from rl.sampling.domains import PATIENCE, DomainWatch
 from rl.verdict import Tally
+from rollout.config import TasksConfig
 from tests.fakes.loop import make_tasks, make_world, play
 
+ROOT = Path(__file__).parents[2]
 SAMPLERS: list[SamplerConfig] = [VadeSampling(type="vade"), RifSampling(type="rif")]
 
 
@@ -67,3 +73,24 @@ def test_a_single_source_is_the_droughts_business_and_the_watch_resumes() -> Non
         first.observe("bad", wrong)
     second.load_state_dict(first.state_dict())
     assert second.observe("bad", wrong)
+
+
+def test_a_pool_smaller_than_what_is_under_way_is_announced() -> None:
+    config = recipe.load(ROOT / "launch/recipes/quickstart.toml", ["loop.groups_per_step=8", "buffer.max_lag=1"])
+    assert small_pool(config, 16) == ""
+    assert small_pool(config, 15).startswith("15 training tasks are fewer than the 16 groups under way at a time")
+
+
+def test_duplicate_tasks_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [{"prompt": f"question {n % 7}", "answer": "1"} for n in range(20)]
+    path = tmp_path / "tasks.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    source = {"type": "files", "paths": [str(path)]}
+    splits = load_task_splits(TasksConfig.model_validate({"train": source, "held_out": {"num_tasks": 2}}), seed=0)
+    assert len({task.key for task in splits.train}) == len(splits.train) == 5
+    assert left_out(splits).startswith("13 tasks are left out because another one has the same question and answer")
+    sampler = build_sampler(UniformSampling(), splits.train, batch_size=5, seed=0)
+    assert len({sampler.next().key for _ in range(5)}) == 5
+    with pytest.raises(ValueError, match="training tasks must have distinct keys"):
+        build_sampler(UniformSampling(), [*splits.train, splits.train[0]], batch_size=5, seed=0)
+    assert left_out(replace(splits, num_duplicates=0)) == ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +17,7 @@ from rl.batch import StepResult, Stream, TrainingBatch
 from rl.driver import train
 from rl.hybrid.config import DemonstrationsConfig
 from rl.hybrid.policy import Demonstration, DemonstrationPolicy
+from rl.record_reader import ledger
 from rl.replay.config import ReplayConfig, RoRecomp, ShareReplay
 from rl.replay.rorecomp import RoRecompPolicy
 from rl.replay.share import SharePolicy
@@ -51,11 +55,24 @@ def names(batches: Sequence[TrainingBatch]) -> list[tuple[int, str, list[tuple[s
     return [(b.step, b.label, [(s.group_id, s.sibling, int(s.stream)) for s in b.samples]) for b in batches]
 
 
+def resumed(directory: Path, replay: ReplayConfig) -> World:
+    """Train from the newest checkpoint to the end."""
+    world = world_at(directory, replay)
+
+    async def go() -> None:
+        await resume(world.run)
+        world.engines.versions = [world.run.version] * 2
+        await train(world.run)
+
+    play(go())
+    return world
+
+
 @pytest.mark.parametrize("replay", [SHARE, ROR], ids=["share", "rorecomp"])
-def test_killed_and_resumed_it_trains_on_the_same(tmp_path: Path, replay: ReplayConfig) -> None:
+def test_failed_and_resumed_it_trains_on_the_same(tmp_path: Path, replay: ReplayConfig) -> None:
     whole = world_at(tmp_path / "whole", replay)
     play(train(whole.run))
-    first, second = (world_at(tmp_path / "broken", replay) for _ in range(2))
+    first = world_at(tmp_path / "broken", replay)
 
     async def interrupted() -> None:
         async def fail(batch: TrainingBatch) -> None:
@@ -66,18 +83,41 @@ def test_killed_and_resumed_it_trains_on_the_same(tmp_path: Path, replay: Replay
         with pytest.raises(RuntimeError, match="a learner died"):
             await train(first.run)
 
-    async def resumed() -> None:
-        await resume(second.run)
-        second.engines.versions = [second.run.version] * 2
-        await train(second.run)
-
     play(interrupted())
-    play(resumed())
+    second = resumed(tmp_path / "broken", replay)
     trained = names(whole.learner.trained)
     saved = [batch for batch in names(first.learner.trained) if batch[0] <= 4]  # step 5 is trained again
     assert saved + names(second.learner.trained) == trained
     everything = [stream for _, _, samples in trained for _, _, stream in samples]
     assert {Stream.FRESH, Stream.REPLAY, Stream.DEMONSTRATION} == set(everything)
+
+
+def die_at_step(directory: Path, replay: ReplayConfig, step: int) -> None:
+    """The process ends without a word while the learner has the mix of this step."""
+    world = world_at(directory, replay)
+
+    async def die(batch: TrainingBatch) -> None:
+        if batch.step == step:
+            os._exit(9)
+
+    world.learner.fault = die
+    play(train(world.run))
+
+
+@pytest.mark.parametrize("name", ["SHARE", "ROR"])
+def test_killed_in_the_middle_of_a_mix_it_trains_on_the_same(tmp_path: Path, name: str) -> None:
+    replay: ReplayConfig = globals()[name]
+    whole = world_at(tmp_path / "whole", replay)
+    play(train(whole.run))
+    program = (
+        "import sys; from pathlib import Path; from tests.invariant import test_policies_in_the_loop as test\n"
+        f"test.die_at_step(Path(sys.argv[1]), test.{name}, 6)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "broken")]
+    assert subprocess.run(command, cwd=Path(__file__).parents[2], check=False).returncode == 9
+    second = resumed(tmp_path / "broken", replay)
+    assert names(second.learner.trained) == [batch for batch in names(whole.learner.trained) if batch[0] > 4]
+    assert ledger(tmp_path / "broken" / "groups") == ledger(tmp_path / "whole" / "groups")
 
 
 def test_fresh_samples_keep_their_bound_and_replayed_ones_their_age(tmp_path: Path) -> None:
