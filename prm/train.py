@@ -72,6 +72,8 @@ class Training:
                 f"no {side} row has anything to learn for kind {config.kind!r} ({len(train)} training and {len(held)} "
                 "held-out rows); add labels, outcomes for the implicit model, or change held_out"
             )
+        if config.tie and all(len(unit) == 1 for unit in self._train):
+            raise ValueError("tie compares steps with neutral copies, and there is none; add --neutral, or set tie=0")
         self._weights = class_weights(self._train, config)
         self._task: Task = build_task(config, model_dir, self._device)
         machine = config.machine

@@ -70,6 +70,8 @@ class TrainConfig(Section):
     """Solutions (or pairs) of one update, over all ranks."""
     max_class_weight: Annotated[float, Field(ge=1)] = 3.0
     """Hard labels are weighted by inverse frequency up to this; 1 weighs all alike."""
+    tie: NonNegativeFloat = 0.0
+    """Weight of the loss for steps whose neutral copy scores differently, beside 1 for a label; Crome takes 1."""
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the questions that is kept for evaluation, early stop and calibration."""
     evaluations: PositiveInt = 10
@@ -87,4 +89,6 @@ class TrainConfig(Section):
     def _check(self) -> Self:
         if self.kind != "implicit" and self.objective != "ce":
             raise ValueError(f"objective {self.objective!r} is the implicit model's; kind is {self.kind!r}")
+        if self.kind == "implicit" and self.tie:
+            raise ValueError(f"tie = {self.tie:g} compares step scores, and kind 'implicit' learns from outcomes alone")
         return self

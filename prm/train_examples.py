@@ -12,6 +12,7 @@ import numpy as np
 from prm.data import StepRow
 from prm.encode import read_tokens, text_item
 from prm.items import ScoreItem
+from prm.label.augment import is_neutral_copy
 from prm.train_config import TrainConfig
 from rollout.schema import BoolArray, Int32Array
 
@@ -34,7 +35,7 @@ class Example:
         return len(self.token_ids) >= len(self.item.token_ids)
 
 
-Unit = tuple[Example, ...]  # what is never parted: one example, or a pair (right, wrong)
+Unit = tuple[Example, ...]  # what is never parted: one example, or a pair: right and wrong, or with its neutral copy
 
 
 def encode_row(row: StepRow, tokenizer: Any, config: TrainConfig, separator_id: int | None) -> Example:
@@ -96,7 +97,8 @@ def target_of(row: StepRow, label: float | None, config: TrainConfig) -> float:
 def units_of(examples: Sequence[Example], config: TrainConfig) -> list[Unit]:
     """What is trained on: examples with something to learn, or for DPO all pairs of a right and a wrong solution."""
     if config.kind != "implicit":
-        return [(e,) for e in examples if not np.isnan(e.targets).all()]
+        known = [e for e in examples if not np.isnan(e.targets).all()]
+        return _with_copies(known) if config.tie else [(e,) for e in known]
     judged = [e for e in examples if not np.isnan(e.outcome) and e.is_whole]
     if config.objective == "ce":
         return [(e,) for e in judged]
@@ -111,6 +113,18 @@ def units_of(examples: Sequence[Example], config: TrainConfig) -> list[Unit]:
         times = max(len(right), len(wrong)) if right and wrong else 0
         pairs += list(itertools.islice(zip(itertools.cycle(right), itertools.cycle(wrong), strict=False), times))
     return pairs
+
+
+def _with_copies(examples: Sequence[Example]) -> list[Unit]:
+    """Each example with its neutral copy, which it is compared with; a second copy, or one of nobody, is alone."""
+    waiting = {e.row.meta["edited"]: e for e in reversed(examples) if is_neutral_copy(e.row)}
+    pairs: list[Unit] = []
+    for example in examples:
+        if not is_neutral_copy(example.row):
+            copy = waiting.pop(example.row.id, None)
+            pairs.append((example,) if copy is None else (example, copy))
+    paired = {id(pair[1]) for pair in pairs if len(pair) > 1}
+    return [*pairs, *((e,) for e in examples if is_neutral_copy(e.row) and id(e) not in paired)]
 
 
 def class_weights(units: Sequence[Unit], config: TrainConfig) -> dict[float, float]:

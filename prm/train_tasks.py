@@ -14,10 +14,11 @@ from prm.evaluate import auc
 from prm.items import ScoreItem
 from prm.models.backbone import load_causal, save_causal, save_settings
 from prm.models.config import DiscriminativePrmConfig, ValuePrmConfig
-from prm.models.discriminative import StepHead, new_classifier, save_classifier, step_losses
+from prm.models.discriminative import StepHead, good_logit, new_classifier, save_classifier, step_losses
 from prm.models.implicit import TokenLogprobs, ce_loss, dpo_loss, targets_of
 from prm.models.rows import Rows, lay_out
 from prm.models.scorer import good_probability, load_scorer, value_probability
+from prm.models.tie import tie_losses
 from prm.models.value import new_value, save_value, value_losses
 from prm.train_config import TrainConfig
 from prm.train_examples import Example, Unit, micro_batches
@@ -65,6 +66,11 @@ def _placed(examples: Sequence[Example], device: torch.device) -> Rows:
     return lay_out([e.token_ids for e in examples], [[i] for i in range(len(examples))], device)
 
 
+def _num_tied(first: Example, second: Example) -> int:
+    """Steps that both reach."""
+    return min(len(first.positions), len(second.positions))
+
+
 class HeadTask:
     """A classifier or a value at the end of each step."""
 
@@ -80,16 +86,38 @@ class HeadTask:
 
     def loss(self, forward: Forward, units: Sequence[Unit], weights: Weights) -> torch.Tensor:
         examples = [e for unit in units for e in unit]
-        logits, targets = self._logits(forward, examples, labelled=True)
+        every, given = self._logits(forward, examples, labelled=not self._config.tie)
+        known = ~torch.isnan(given)
+        logits, targets = every[known], given[known]
         if self._config.kind == "value":
             losses = value_losses(logits, targets)
         else:
             losses = step_losses(logits, targets, self._config.labels)
         scale = torch.tensor([weights.get(t, 1.0) for t in targets.tolist()], device=losses.device)
-        return (losses * scale).sum()
+        total: torch.Tensor = (losses * scale).sum()
+        if self._config.tie:
+            total = total + self._config.tie * self._ties(every, units).sum()
+        return total
 
     def weight(self, unit: Unit, weights: Weights) -> float:
-        return sum(weights.get(t, 1.0) for e in unit for t in e.targets if not math.isnan(t))
+        labels = sum(weights.get(t, 1.0) for e in unit for t in e.targets if not math.isnan(t))
+        return labels + self._config.tie * (_num_tied(*unit) if len(unit) == 2 else 0)
+
+    def _ties(self, logits: torch.Tensor, units: Sequence[Unit]) -> torch.Tensor:
+        """[K] losses between each step of an original and the same step of its copy; `logits` at all positions."""
+        odds = self._log_odds(logits)
+        ends = np.cumsum([0, *(len(e.positions) for unit in units for e in unit)])
+        parts, at = [odds.new_zeros(0)], 0
+        for unit in units:
+            if len(unit) == 2:
+                size = _num_tied(*unit)
+                parts.append(tie_losses(odds[ends[at] :][:size], odds[ends[at + 1] :][:size]))
+            at += len(unit)
+        return torch.cat(parts)
+
+    def _log_odds(self, logits: torch.Tensor) -> torch.Tensor:
+        """[K] whose sigmoid is the score (tanh v = 2 sigma(2 v) - 1)."""
+        return 2 * logits.squeeze(-1) if self._config.kind == "value" else good_logit(logits, self._config.labels)
 
     def scores(self, examples: Sequence[Example], batch_tokens: int) -> list[list[float]]:
         """Uncalibrated probabilities at the positions of each example."""

@@ -50,6 +50,11 @@ def neutral_edits(rows: Sequence[StepRow], *, seed: int) -> list[StepRow]:
     return edited
 
 
+def is_neutral_copy(row: StepRow) -> bool:
+    """Whether `neutral_edits` made it; `meta["edited"]` is then the id of its original."""
+    return row.labeller.endswith("+neutral") and "edited" in row.meta
+
+
 def hash_of(text: str) -> int:
     """The same on every machine."""
     return int(content_id(text), 16)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from prm.data import StepRow
+from prm.label.augment import is_neutral_copy
 from prm.models.config import DiscriminativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
 from prm.models.scorer import load_scorer
 from prm.train import Training
@@ -46,6 +49,41 @@ def rows(count: int) -> list[StepRow]:
 def config(**changes: Any) -> TrainConfig:
     base = {"lr": 3e-3, "epochs": 4, "batch_size": 16, "held_out": 0.2, "evaluations": 4, "joiner": ";", "seed": 1}
     return TrainConfig(machine=MACHINE, **base | changes)
+
+
+def copy_of(row: StepRow) -> StepRow:
+    """As `neutral_edits` makes them, with fillers that the tiny vocabulary can spell."""
+    steps = tuple(("now so " if i % 2 else "next ") + step for i, step in enumerate(row.steps))
+    copy = replace(row, id=f"{row.id}n", steps=steps, labeller="planted+neutral", meta={"edited": row.id})
+    assert is_neutral_copy(copy)
+    return copy
+
+
+@pytest.mark.parametrize("kind", ["discriminative", "value"])
+def test_ties_make_scores_indifferent_to_fillers(model: str, tmp_path: Path, kind: str) -> None:
+    given = rows(60)
+    copies = [copy_of(row) for row in given]
+    by_id = {row.id: row for row in given}
+    gaps = {}
+    for tie in (0.0, 4.0):
+        out = tmp_path / f"{tie}"
+        chosen = config(tie=tie, kind=kind, calibration="none", epochs=2, evaluations=1)
+        train(chosen, [*given, *copies], model, out, report=lambda entry: None)
+        served = DiscriminativePrmConfig if kind == "discriminative" else ValuePrmConfig
+        scorer = load_scorer(served(path=str(out / "best"), max_tokens=64, batch_tokens=512))
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        pairs = [(by_id[c.meta["edited"]], c) for c in copies]
+        items = [[item_of_row(row, tokenizer, joiner=";") for row in side] for side in zip(*pairs, strict=True)]
+        found = [[answer.scores for answer in scorer.score(side)] for side in items]
+        gaps[tie] = float(np.mean([np.abs(a - b).mean() for a, b in zip(*found, strict=True)]))
+    assert gaps[4.0] < 0.7 * gaps[0.0], gaps
+
+
+def test_ties_need_copies(model: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is none; add --neutral"):
+        train(config(tie=1.0), rows(20), model, tmp_path, report=lambda entry: None)
+    with pytest.raises(ValueError, match="learns from outcomes alone"):
+        config(tie=1.0, kind="implicit")
 
 
 @pytest.mark.parametrize(

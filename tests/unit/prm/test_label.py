@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from prm.config import ExactPrmConfig, SeparatorSplitter
 from prm.data import StepRow
-from prm.label.augment import causal_edits, neutral_edits
+from prm.label.augment import causal_edits, is_neutral_copy, neutral_edits
 from prm.label.completion import Completer, label_by_completion
 from prm.label.ensemble import STYLES, EnsembleSettings, consensus, decide, kappa, label_by_ensemble, messages_for
 from prm.label.exact import label_by_exact
@@ -295,6 +295,8 @@ def test_neutral_edits_keep_labels() -> None:
     rows = [StepRow(id=str(i), question="?", steps=("1 + 1 = 2", "2"), labels=(1.0, 0.0)) for i in range(20)]
     edited = neutral_edits(rows, seed=0)
     assert edited and all(row.labels == (1.0, 0.0) for row in edited)
+    assert all(is_neutral_copy(row) and row.meta["edited"] in {r.id for r in rows} for row in edited)
+    assert not any(map(is_neutral_copy, rows))
     assert all(
         any(new != old and new.endswith(old) for new, old in zip(e.steps, ("1 + 1 = 2", "2"), strict=True))
         for e in edited

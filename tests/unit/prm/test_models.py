@@ -20,6 +20,7 @@ from prm.models.discriminative import good_logit, load_classifier, new_classifie
 from prm.models.implicit import ce_loss, dpo_loss, span_scores
 from prm.models.rows import plan
 from prm.models.scorer import ImplicitScorer, load_scorer
+from prm.models.tie import tie_losses
 from prm.models.value import mean_value_loss, new_value, save_value, value_losses, values
 from rollout.schema import Message
 from tests.fakes.prm import items, tiny_model
@@ -76,6 +77,11 @@ def test_a_soft_label_is_not_cast_to_a_class() -> None:
         step_losses(logits, torch.tensor([0.75]), "hard")
     with pytest.raises(ValueError, match="three_way"):
         step_losses(torch.zeros(1, 3), torch.tensor([2.0]), "three_way")
+
+
+def test_a_tie_costs_least_where_two_wordings_score_alike() -> None:
+    odds = torch.tensor([0.0, 2.0, 2.0])
+    assert tie_losses(odds, torch.tensor([0.0, 1.0, 3.0])).tolist() == pytest.approx([0.693147, 0.813262, 0.813262])
 
 
 def test_neutral_is_not_wrong() -> None:
