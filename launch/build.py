@@ -257,7 +257,7 @@ def build_run(
         recorder=Recorder(directory.groups),
         metrics=ServiceMetricsWriter(directory.root, sources, alarms=HackAlarms(reporter.warning)),
         reporter=reporter,
-        checkpointer=Checkpointer(directory.checkpoints, keep=config.loop.keep_checkpoints),
+        checkpointer=_checkpointer(config, directory),
         evaluator=build_evaluator(config, held_out=tasks.held_out, generator=meter, judge=meter, waits=waits),
         waits=waits,
         reference=services.reference,
@@ -268,6 +268,10 @@ def build_run(
         clock=_clock(config, directory, services, reporter),
         closers=(meter.close,),
     )
+
+
+def _checkpointer(config: RunConfig, directory: RunDirectory) -> Checkpointer:
+    return Checkpointer(directory.checkpoints, keep=config.loop.keep_checkpoints, keep_best=config.loop.keep_best)
 
 
 def _clock(config: RunConfig, directory: RunDirectory, services: Services, reporter: Reporter) -> PhaseClock:

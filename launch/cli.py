@@ -82,7 +82,11 @@ def train(
         Path | None, typer.Option(help="A control.jsonl: make the same changes of settings at the same steps.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue this run directory after its last finished phase and checkpoint.")
+        str | None,
+        typer.Option(
+            metavar="PATH|URL",
+            help="Continue this run directory, or the copy of one at a URL (run.mirror), after its last checkpoint.",
+        ),
     ] = None,
 ) -> None:
     """Run a recipe, from cold start to report.
@@ -101,7 +105,7 @@ def train(
     from launch import phases, sessions
 
     if resume is not None:
-        config, directory = sessions.reopen(resume, name=recipe, overrides=overrides or [])
+        config, directory = sessions.reopen(sessions.located(resume), name=recipe, overrides=overrides or [])
     elif recipe is not None:
         config, directory = sessions.begin(recipe, overrides or [], changes=changes)
     else:

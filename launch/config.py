@@ -46,6 +46,10 @@ class RunSection(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of everything random: initial weights, tasks and their split, their order, efforts, sampling."""
 
+    mirror: str = ""
+    """URL of a copy of the run, such as s3://bucket/runs/first, written after every checkpoint and at the end; any
+    place that fsspec knows. `--resume URL` goes on from it. Keep credentials in the environment, not in the URL."""
+
     trace_steps: tuple[PositiveInt, ...] = ()
     """Steps whose timeline is written to traces/, for chrome://tracing or Perfetto; `ponder ctl trace` asks for one."""
 

@@ -57,6 +57,7 @@ def train(config: RunConfig, directory: RunDirectory, terminal: Console) -> None
                 stop = reached
             _keep_model(directory)
     _report(job)
+    job.mirror.finish()
     if stop is not None:
         raise SpentRunError(
             f"stopped: {stop}; step {_newest_step(directory)} is saved. Raise the ceiling to go on: "
@@ -164,6 +165,8 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
     await resume(run)
     reporter.resumed(run.step)
     await _control(job, run)
+    run.mirror = job.mirror
+    run.mirror.begin()
     await driver.train(run)
 
 

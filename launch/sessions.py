@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch import recipe
+from launch import mirror, recipe
 from launch.config import PathModel, RunConfig
 from launch.model_dir import check_model
 from launch.recipe import RecipeError
@@ -43,6 +43,11 @@ def begin(name: str, overrides: Sequence[str], *, changes: Path | None = None) -
         with directory.control_log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(entry) + "\n")
     return config, directory
+
+
+def located(place: str) -> Path:
+    """The run directory that a path names, or that a copy at a URL is fetched into, below runs/."""
+    return mirror.fetch(place, Path("runs")) if "://" in place else Path(place)
 
 
 def reopen(root: Path, *, name: str | None, overrides: Sequence[str]) -> tuple[RunConfig, RunDirectory]:

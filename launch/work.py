@@ -16,6 +16,7 @@ from launch.console import ConsoleReporter
 from launch.disk import beside, full_disk
 from launch.errors import InterruptedRunError
 from launch.memory import MemoryPeak
+from launch.mirror import mirror_of
 from launch.rundir import PhaseLog, RunDirectory
 
 START_RAY = "start Ray"
@@ -29,6 +30,7 @@ class Work:
         self.directory = directory
         self.console = console
         self.log = PhaseLog(directory.phases)
+        self.mirror = mirror_of(directory.root, config.run.mirror, console.warning)
 
     @contextlib.contextmanager
     def phase(self, name: str, *, total: int | None = None) -> Iterator[None]:
@@ -56,10 +58,13 @@ def session(config: RunConfig, directory: RunDirectory, terminal: Console) -> It
             for warning in config.warnings():
                 console.warning(warning)
             job = Work(config, directory, console)
-            with contextlib.ExitStack() as ray:
-                with job.phase(START_RAY):
-                    ray.enter_context(cluster.session(config.cluster, log_dir=directory.logs))
-                yield job
+            try:
+                with contextlib.ExitStack() as ray:
+                    with job.phase(START_RAY):
+                        ray.enter_context(cluster.session(config.cluster, log_dir=directory.logs))
+                    yield job
+            finally:
+                job.mirror.finish()
 
 
 def usage(directory: RunDirectory) -> dict[str, Any]:

@@ -48,21 +48,27 @@ class Checkpoint:
 
 
 class Checkpointer:
-    """Writes and finds checkpoints below `directory`; keeps the newest `keep`."""
+    """Writes and finds checkpoints below `directory`; keeps the newest `keep`, and of the others the `keep_best` with
+    the highest score."""
 
-    def __init__(self, directory: Path, *, keep: int) -> None:
+    def __init__(self, directory: Path, *, keep: int, keep_best: int = 0) -> None:
         self.directory = directory
-        self._keep = keep
+        self._keep, self._keep_best = keep, keep_best
         directory.mkdir(parents=True, exist_ok=True)
 
-    async def save(self, step: int, *, save_learner: Callable[[str], Awaitable[None]], state: State) -> Path:
-        """Write the checkpoint of `step`. Raises CheckpointError, after removing what was written of it."""
+    async def save(
+        self, step: int, *, save_learner: Callable[[str], Awaitable[None]], state: State, score: float | None = None
+    ) -> Path:
+        """Write the checkpoint of `step`. Raises CheckpointError, after removing what was written of it.
+
+        `score` says how good it is, for retention; one without a score is kept by its age alone.
+        """
         path = self._path(step)
         partial = path.with_suffix(".tmp")
         try:
             await asyncio.to_thread(_make_empty, partial)
             await save_learner(str(partial / "learner"))
-            await asyncio.to_thread(self._seal, partial, path, {"format": STATE_FORMAT, **state})
+            await asyncio.to_thread(self._seal, partial, path, {"format": STATE_FORMAT, **state}, score)
         # A boundary: a full disk surfaces as OSError here, but as RuntimeError in the learner's own writers.
         except Exception as error:
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
@@ -99,11 +105,12 @@ class Checkpointer:
         matches = [(re.fullmatch(r"step-(\d+)", path.name), path) for path in self.directory.iterdir()]
         return sorted((int(match[1]), path) for match, path in matches if match)
 
-    def _seal(self, partial: Path, path: Path, state: dict[str, Any]) -> None:
+    def _seal(self, partial: Path, path: Path, state: dict[str, Any], score: float | None) -> None:
         plain = write_arrays(state, partial)
         (partial / "driver_state.json").write_text(json.dumps(plain, indent=1, allow_nan=False), encoding="utf-8")
         files = {str(f.relative_to(partial)): _fingerprint(f) for f in sorted(partial.rglob("*")) if f.is_file()}
-        (partial / "seal.json").write_text(json.dumps({"files": files}, indent=1), encoding="utf-8")
+        seal = {"files": files, "score": score}
+        (partial / "seal.json").write_text(json.dumps(seal, indent=1), encoding="utf-8")
         for entry in (*partial.rglob("*"), partial):
             _sync(entry)
         if path.exists():  # only a damaged one: a step with a whole checkpoint is never saved again
@@ -112,9 +119,12 @@ class Checkpointer:
         _sync(self.directory)
 
     def _prune(self, step: int) -> None:
-        """Delete all but the newest up to `step`. Later ones are damaged: the run would have resumed from them."""
+        """Delete all but the newest up to `step` and the best. Later ones are damaged: the run would have resumed from
+        them."""
         saved = [path for number, path in self._saved() if number <= step]
-        for path in saved[: -self._keep]:
+        scored = [(score, path) for path in saved[: -self._keep] if (score := _score(path)) is not None]
+        best = {path for _, path in sorted(scored, reverse=True)[: self._keep_best]}
+        for path in set(saved[: -self._keep]) - best:
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -134,6 +144,15 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 
 def _hash() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=16)
+
+
+def _score(path: Path) -> float | None:
+    """The score in a checkpoint's seal; None without one, or without a seal that can be read."""
+    try:
+        score = json.loads((path / "seal.json").read_text(encoding="utf-8")).get("score")
+    except (OSError, ValueError):
+        return None
+    return None if score is None else float(score)
 
 
 def _damage(path: Path) -> str | None:

@@ -133,8 +133,24 @@ class LoopConfig(BaseModel):
     keep_checkpoints: PositiveInt = 2
     """Newest checkpoints kept; older ones are deleted once a newer one is whole."""
 
+    keep_best: int = Field(default=0, ge=0)
+    """Checkpoints kept besides these, those with the best `best_metric`; 0 keeps none for that."""
+
+    best_metric: str = ""
+    """Name of a metric that the step of a checkpoint must have, such as eval/high/greedy/accuracy; a minus before it
+    prefers small values."""
+
     drought_limit: PositiveInt = 512
     """Groups in a row without a training signal after which the run ends, with the reasons counted."""
 
     wait_deadline_s: PositiveFloat = 1800.0
     """Seconds that any one wait of the loop may last before the run ends and names it."""
+
+    @model_validator(mode="after")
+    def _best_needs_a_metric(self) -> LoopConfig:
+        if (self.keep_best > 0) != bool(self.best_metric):
+            raise ValueError(
+                f"keep_best and best_metric go together, got keep_best = {self.keep_best} and best_metric = "
+                f"{self.best_metric!r}: set both, or neither"
+            )
+        return self

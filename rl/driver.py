@@ -192,7 +192,7 @@ async def start(run: Run) -> None:
 async def evaluate(run: Run) -> None:
     """Evaluate the weights that are live; training groups go on being generated meanwhile."""
     assert run.evaluator is not None
-    with run.clock.phase("evaluate"):
+    with run.clock.phase("evaluation"):
         result, groups = await run.evaluator.run(step=run.step, version=run.version)
     await run.recorder.write_evaluation(run.step, groups)
     run.evaluated_step = run.step

@@ -65,6 +65,7 @@ class MetricsWriter:
         self._alarms = alarms
         self._path = directory / "metrics.jsonl"
         self._lines: IO[str] | None = None
+        self._newest: tuple[int, dict[str, float]] = (-1, {})  # step, and all its values
         self._events = EventFileWriter(str(directory / "tensorboard"))
 
     def write(self, step: int, metrics: Iterable[Metric]) -> dict[str, float]:
@@ -72,6 +73,8 @@ class MetricsWriter:
         values = reduce_metrics(metrics)
         if self._alarms is not None:
             values |= self._alarms.observe(step, values)
+        of_step, known = self._newest
+        self._newest = (step, known | values if step == of_step else values)
         line = {"step": step, "time": time.time(), "metrics": {n: _finite(v) for n, v in values.items()}}
         if self._lines is None:
             self._lines = self._path.open("a", encoding="utf-8")
@@ -81,6 +84,11 @@ class MetricsWriter:
         self._events.add_event(Event(step=step, wall_time=line["time"], summary=Summary(value=summary)))
         self._events.flush()
         return values
+
+    def value(self, step: int, name: str) -> float | None:
+        """A metric of the newest step that was written; None where that step has none, or is another."""
+        of_step, values = self._newest
+        return values.get(name) if step == of_step else None
 
     def set_aside(self, after_step: int) -> None:
         """Move lines of later steps, and a half-written last one, to another file; tell TensorBoard to forget them."""

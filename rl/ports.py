@@ -211,6 +211,14 @@ class Learner(Protocol):
     async def load(self, path: str) -> None: ...
 
 
+class Mirror(Protocol):
+    """A copy of the run elsewhere."""
+
+    def begin(self) -> None:
+        """Bring the copy up to date in the background. Returns at once, and never raises for what cannot be copied."""
+        ...
+
+
 class WeightSync(Protocol):
     """Moves the learner's weights to every engine and proves that they arrived."""
 

@@ -140,7 +140,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     the driver computes for a group."""
     columns = []
     for field in SCHEMA:
-        values = [row.get(field.name) for row in rows]
+        values: list[Any] = [row.get(field.name) for row in rows]
         if field.name in TOKEN_COLUMNS and rows:
             offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
             flat = pa.array(np.concatenate(values), type=field.type.value_type)

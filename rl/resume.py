@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from pathlib import Path
 
@@ -37,8 +38,19 @@ async def save(run: Run) -> None:
         await online_prm.save(run, path)
         await asyncio.to_thread(plan.save, run.policies, Path(path).parent / POLICIES)
 
-    await run.checkpointer.save(run.step, save_learner=save_learner, state=driver_state(run))
+    await run.checkpointer.save(run.step, save_learner=save_learner, state=driver_state(run), score=_score(run))
     run.saved_step = run.step
+    if run.mirror is not None:
+        run.mirror.begin()
+
+
+def _score(run: Run) -> float | None:
+    """How good the weights are by `loop.best_metric`; higher is better. None where the step has no such number."""
+    name = run.loop.best_metric
+    value = run.metrics.value(run.step, name.removeprefix("-")) if name else None
+    if value is None or not math.isfinite(value):
+        return None
+    return -value if name.startswith("-") else value
 
 
 async def save_or_warn(run: Run) -> None:

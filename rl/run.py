@@ -22,7 +22,19 @@ from rl.learning_scorer import OnlinePrm
 from rl.metrics import MetricsWriter
 from rl.phases import PhaseClock
 from rl.plan import BatchPolicy
-from rl.ports import Credit, Gate, Generator, GroupTerm, Judge, Learner, Reference, Shaper, StepScorer, WeightSync
+from rl.ports import (
+    Credit,
+    Gate,
+    Generator,
+    GroupTerm,
+    Judge,
+    Learner,
+    Mirror,
+    Reference,
+    Shaper,
+    StepScorer,
+    WeightSync,
+)
 from rl.record import Recorder, Settled
 from rl.reporter import Reporter
 from rl.spares import Spares
@@ -112,6 +124,7 @@ class Run:
     online_prm: OnlinePrm | None = None  # where the step scorer learns from the run
     control: Control | None = None  # what people ask of the run while it goes on
     explorer: GroupTerm | None = None
+    mirror: Mirror | None = None  # told of every checkpoint
     closers: Sequence[Closer] = ()  # called in reverse order when the run ends, however it ends
     clock: PhaseClock = field(default_factory=PhaseClock)
 

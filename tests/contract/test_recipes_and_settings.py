@@ -11,7 +11,7 @@ from launch.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "launch/recipes").glob("*.toml")) + sorted((ROOT / "examples").rglob("*.toml"))
-MAX_LEAVES = 520  # raising it needs a sentence in the commit
+MAX_LEAVES = 530  # raising it needs a sentence in the commit
 MAX_FIELDS = 20
 
 

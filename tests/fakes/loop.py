@@ -379,7 +379,9 @@ def make_world(
         recorder=Recorder(directory / "groups"),
         metrics=MetricsWriter(directory),
         reporter=reporter,
-        checkpointer=Checkpointer(directory / "checkpoints", keep=settings.keep_checkpoints),
+        checkpointer=Checkpointer(
+            directory / "checkpoints", keep=settings.keep_checkpoints, keep_best=settings.keep_best
+        ),
         evaluator=evaluator,
         waits=waits,
     )

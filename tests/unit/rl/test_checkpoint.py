@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from rl import driver
 from rl.checkpoint import Checkpointer, CheckpointError
+from rl.config import LoopConfig, SamplingConfig
+from rl.phases import PhaseClock
+from rl.sampling.gate import SignalGate
+from tests.fakes.loop import make_world, play
 
 
 async def save_learner(path: str) -> None:
@@ -95,3 +100,55 @@ def test_state_that_is_not_json_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not JSON compliant"):
         asyncio.run(checkpointer.save(5, save_learner=save_learner, state={"loss": float("nan")}))
     assert names(tmp_path) == []
+
+
+async def save_scored(checkpointer: Checkpointer, step: int, score: float | None) -> None:
+    async def save_learner(path: str) -> None:
+        Path(path).mkdir()
+
+    await checkpointer.save(step, save_learner=save_learner, state={"step": step}, score=score)
+
+
+async def test_the_best_are_kept_beside_the_newest(tmp_path: Path) -> None:
+    """Two newest and two best. Step 2 leaves when 4 and 5 are better; 3 has no score and is kept by age alone."""
+    checkpointer = Checkpointer(tmp_path, keep=2, keep_best=2)
+    scores = {1: 0.1, 2: 0.5, 3: None, 4: 0.9, 5: 0.7, 6: 0.2, 7: 0.3, 8: 0.0}
+    kept = {}
+    for step, score in scores.items():
+        await save_scored(checkpointer, step, score)
+        kept[step] = sorted(int(path.name.removeprefix("step-")) for path in tmp_path.iterdir())
+    assert kept[3] == [1, 2, 3]
+    assert kept[5] == [1, 2, 4, 5]
+    assert kept[6] == [2, 4, 5, 6], "4 is old now and among the best"
+    assert kept[7] == [4, 5, 6, 7] and kept[8] == [4, 5, 7, 8]
+
+
+async def test_without_keep_best_a_score_changes_nothing(tmp_path: Path) -> None:
+    checkpointer = Checkpointer(tmp_path, keep=1)
+    for step, score in ((1, 0.9), (2, 0.1)):
+        await save_scored(checkpointer, step, score)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
+
+
+@pytest.mark.parametrize(("name", "best"), [("train/accuracy", 5), ("-time/step_s", 6)])
+def test_a_run_scores_its_checkpoints_by_the_metric_of_their_step(tmp_path: Path, name: str, best: int) -> None:
+    """Accuracy is best at step 5; the step that takes least time is 6. The last step is kept by age."""
+    world = make_world(
+        tmp_path, num_steps=8, max_lag=0, checkpoint_every=1, keep_checkpoints=1, keep_best=1, best_metric=name
+    )
+    world.judge.verdict = lambda job, sibling: float(sibling == 0 or world.run.step + 1 == 5)
+    world.run.gate = SignalGate(SamplingConfig(judge_on="off"))
+    world.learner.delay = lambda: 0.1 if world.run.step + 1 == 6 else 5.0
+
+    async def train() -> None:
+        world.run.clock = PhaseClock(asyncio.get_running_loop().time)
+        await driver.train(world.run)
+
+    play(train())
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [f"step-{best:06d}", "step-000008"]
+
+
+def test_best_needs_a_metric() -> None:
+    with pytest.raises(ValueError, match="keep_best and best_metric go together"):
+        LoopConfig(num_steps=1, groups_per_step=1, keep_best=2)
