@@ -1,8 +1,8 @@
 """Does process credit learn from fewer tokens than outcome credit? Two regimes, one cold start each, three seeds.
 
-    long_sums    sums of 6 to 9 terms, a cold model whose teacher slipped in three of ten additions: a step is right
-                 more often than not, all of them seldom, so most groups are all wrong and the outcome says little.
-                 Here the metrics are taken.
+    long_sums    sums of 6 to 9 terms; the quickstart's cold model, trained further on a teacher who slips in three of
+                 ten additions: a step is right more often than not, all of them seldom, so most groups are all wrong
+                 and the outcome says little. Here the metrics are taken.
     quickstart   the quickstart's sums and cold start, whose main fault is to stop early: nearly every group has right
                  and wrong answers, and the outcome alone says what to change. The checker does not see that fault.
 
@@ -95,6 +95,7 @@ class Regime:
 
     settings: Sequence[str]  # of the cold start and of every run
     cold: Sequence[str]  # of the cold start alone
+    begins_with: str  # the regime whose cold model its own begins with, "" for none
     common: Sequence[str]  # of every run
     arms: Sequence[str]
 
@@ -102,13 +103,15 @@ class Regime:
 REGIMES: Mapping[str, Regime] = {
     "long_sums": Regime(
         settings=["tasks.train.params={ min_terms = 6, max_terms = 9, slip = 0.3 }", high_alone(100), *COMMON],
-        cold=["sft.num_steps=2000", "sft.mix={ high = 1.0 }"],
+        cold=["sft.num_steps=500", "sft.lr=1e-3", "sft.mix={ high = 1.0 }"],
+        begins_with="quickstart",
         common=["loop.num_steps=18", "loop.groups_per_step=32", "loop.eval_every=2", "evaluate.num_tasks=200"],
         arms=(OUTCOME, "centered", "first_error", "centered_wide", "leave_one_out_wide", "min_form_wide"),
     ),
     "quickstart": Regime(
         settings=[],
         cold=[],
+        begins_with="",
         common=[high_alone(80), *COMMON, "loop.num_steps=20", "loop.eval_every=2", "evaluate.num_tasks=400"],
         arms=(OUTCOME, "centered", "first_error"),
     ),
@@ -130,9 +133,12 @@ class Curve:
 
 def cold_model(name: str, runs: Path, *, quick: bool) -> Path:
     """The model that every run of the regime starts from, made on first use."""
-    model = runs / COLD / "start_model"
+    model, regime = runs / COLD / "start_model", REGIMES[name]
     if not (model / "config.json").is_file():
-        settings = [*REGIMES[name].settings, *REGIMES[name].cold, *(QUICK_COLD if quick else [])]
+        settings = [*regime.settings, *regime.cold, *(QUICK_COLD if quick else [])]
+        if regime.begins_with:
+            first = cold_model(regime.begins_with, runs.parent / regime.begins_with, quick=quick)
+            settings += ["model.type=path", f"model.path={first}"]
         subprocess.run(command("sft", COLD, runs, settings), check=True, stdout=sys.stderr)
     return model.resolve()
 

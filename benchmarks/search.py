@@ -49,9 +49,10 @@ def main() -> None:
     runs.mkdir(parents=True, exist_ok=True)
     model = (options.model_dir or cold_model(runs, quick=options.quick)).resolve()
     rounds = 2 if options.quick else options.rounds
-    scorer = runs / "implicit" / "model"
-    if not scorer.is_dir():
-        asked = {"model": str(model), "out": str(scorer.parent), "rounds": rounds}
+    out = runs / "implicit-model"
+    scorer = out / "saved" / "model"
+    if not (out / "training.json").is_file():
+        asked = {"model": str(model), "out": str(out), "rounds": rounds}
         subprocess.run([sys.executable, __file__, "--train", json.dumps(asked)], check=True, stdout=sys.stderr)
     learned = [f"prm.path={scorer}", f"prm.reference={model}", *IMPLICIT]
     exact = ["prm.type=exact", "prm.chain=true", SPLITTER]
@@ -74,7 +75,7 @@ def main() -> None:
     details = {
         "rule": rule,
         "num_tasks": size[1],
-        "scorer_training": json.loads((scorer.parent / "training.json").read_text()),
+        "scorer_training": json.loads((out / "training.json").read_text()),
         "scorers": {name: results["methods"] for name, results in found.items()},
         "coreset": found["implicit"]["coreset"],
     }
@@ -99,7 +100,7 @@ def evaluate(
 
 
 def train(asked: Mapping[str, Any]) -> None:
-    """The implicit scorer on outcomes of the start model's own samples; writes OUT/model and OUT/training.json."""
+    """The implicit scorer on outcomes of the start model's own samples; writes OUT/saved and OUT/training.json."""
     from launch import cluster, plugins
     from launch.evaluation.settings import load_settings
     from launch.evaluation.tasks import find_tasks
@@ -150,7 +151,7 @@ async def train_in_session(settings: Any, tasks: Any, judge: Any, model: Path, o
         figures = {metric.name: metric.value for metric in scorer.metrics()}
         history.append(figures | {"tokens": float(sum(t.num_response_tokens for g, _ in groups for t in g))})
         print(f"round {len(history)}: {json.dumps(history[-1])}", file=sys.stderr, flush=True)
-    await scorer.save(str(out))
+    await scorer.save(str(out / "saved"))  # beside the state that the actor keeps for a restart
     scorer.close()
     pool.close()
     return history

@@ -72,7 +72,7 @@ def generate(
     for position, index in enumerate(order):
         terms = rows[index]
         stops = bool(careless[position]) and len(terms) >= flaw_min_terms
-        offsets = _slips(slip_rng, len(terms), slip)
+        offsets = _slips(slip_rng, terms, slip)
         stop_after = flaw_lines if stops else None
         tasks.append(_task(terms, stop_after=stop_after, offsets=offsets, low=low, easy_terms=easy_terms))
     return tasks
@@ -87,14 +87,19 @@ def rewrites(terms: list[int], offsets: list[int] | None = None) -> list[str]:
     return ["+".join(map(str, (totals[i], *terms[i + 1 :]))) for i in range(1, len(terms) - 1)]
 
 
-def _slips(rng: np.random.Generator, num_terms: int, slip: float) -> list[int] | None:
-    """What the teacher is off by at each term; the first is only copied, the last addition is right."""
+def _slips(rng: np.random.Generator, terms: list[int], slip: float) -> list[int] | None:
+    """What the teacher is off by at each term; the first is only copied, the last addition is right. Totals stay above
+    0, which has no sign to write: a slip that would not is one upwards."""
     if slip == 0:
         return None
-    sizes = rng.choice([-3, -2, -1, 1, 2, 3], size=num_terms)
-    offsets = np.where(rng.random(num_terms) < slip, sizes, 0)
-    offsets[0] = offsets[-1] = 0
-    return [int(offset) for offset in offsets]
+    sizes = rng.choice([-3, -2, -1, 1, 2, 3], size=len(terms))
+    slips = rng.random(len(terms)) < slip
+    offsets, total = [0], terms[0]
+    for term, size, is_off in zip(terms[1:-1], sizes[1:-1].tolist(), slips[1:-1].tolist(), strict=True):
+        offset = 0 if not is_off else size if total + term + size > 0 else -size
+        offsets.append(offset)
+        total += term + offset
+    return [*offsets, 0]
 
 
 def _task(terms: list[int], *, stop_after: int | None, offsets: list[int] | None, low: Low, easy_terms: int) -> Task:

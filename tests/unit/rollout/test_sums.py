@@ -83,6 +83,7 @@ def test_the_teacher_slips_and_goes_on_from_the_wrong_total() -> None:
         additions, wrong = additions + len(steps), wrong + sum(step != 0 for step in steps)
         assert all(-3 <= step <= 3 for step in steps)
         assert int(answer) == values[-1]  # the last addition is right
+        assert "-" not in thinking
     assert 0.28 < wrong / additions < 0.32
     with pytest.raises(ValueError, match="slip is a probability"):
         generate(num_tasks=5, seed=0, slip=1.5)
