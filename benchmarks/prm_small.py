@@ -182,7 +182,7 @@ async def complete(pairs: Sequence[tuple[Task, Trajectory]], model: Path, out: P
     """Monte-Carlo labels of given solutions, and what they cost."""
     from rollout.vllm_engine import VllmEngine
 
-    config = recipe.load(RECIPE, []).rollout
+    config = recipe.load(RECIPE, ["rollout.block_size=32"]).rollout  # prefixes are shorter than the usual 128
     engine = await VllmEngine.start(config, str(model), seed=0)
     room = Engine(engine, Renderer.load(str(model), FORMAT))
     completer = Completer(room, room, num=8)

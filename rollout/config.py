@@ -91,6 +91,9 @@ class RolloutConfig(_Settings):
     """Longest sequence, prompt and response together; None takes the model's own limit."""
     kv_cache_gib: PositiveFloat = 1.0
     """Memory for keys and values in each engine, in GiB."""
+    block_size: PositiveInt | None = None
+    """Tokens of a block of that memory; only whole blocks of a prefix are shared. None leaves it to the engine, which
+    takes 128 on a CPU, so that short prefixes are computed again; there it must be a multiple of 32."""
     enforce_eager: bool = True
     """Whether to run without graph compilation, which starts faster and on a GPU decodes slower."""
     threads_per_engine: PositiveInt = 1

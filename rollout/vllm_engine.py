@@ -275,6 +275,7 @@ def _build(config: RolloutConfig, model_dir: str, *, seed: int, marks: tuple[str
         max_num_batched_tokens=config.max_num_batched_tokens,
         max_model_len=config.max_model_len,
         kv_cache_memory_bytes=int(config.kv_cache_gib * BYTES_PER_GIB),
+        block_size=config.block_size,
         enforce_eager=config.enforce_eager,
         enable_prefix_caching=True,
         enable_chunked_prefill=False if on_cpu else None,
