@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -71,6 +71,9 @@ class Meter:
     async def close(self) -> None:
         """Write down what was spent since the last line of the metrics, however the run ends."""
         write_json(self._path, self._ledger.state_dict())
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        self._judge.reweigh(weights)
 
     def metrics(self) -> list[Metric]:
         """The ledger's totals, which are written to its file at the same time."""

@@ -54,9 +54,12 @@ class _JudgeActor:
     def __init__(self, config: RewardsConfig, verifiers: Mapping[str, str]) -> None:
         self._judge = Judge(config, verifiers)
 
-    async def judge(self, groups: list[list[Sample]]) -> tuple[list[list[Outcome]], JudgeReport]:
-        """Verdicts of several groups, and what happened since the last report."""
-        outcomes = iter(await self._judge.judge([sample for group in groups for sample in group]))
+    async def judge(
+        self, groups: list[list[Sample]], weights: Mapping[str, float]
+    ) -> tuple[list[list[Outcome]], JudgeReport]:
+        """Verdicts of several groups, and what happened since the last report. The weights come with every call, so a
+        service that was started again has the right ones."""
+        outcomes = iter(await self._judge.judge([sample for group in groups for sample in group], weights))
         return [[next(outcomes) for _ in group] for group in groups], self._report()
 
     async def check_references(self, samples: list[Sample]) -> list[str | None] | ValueError:
@@ -115,6 +118,10 @@ class JudgeClient:
         if self._breach is not None:
             raise QuotaError(self._described(self._breach))
         return outcomes
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Use these weights of the components from now on. Raises ValueError for names that are not theirs."""
+        self._routing.reweigh(weights)
 
     def check_references(self, tasks: Sequence[Task]) -> list[tuple[Task, str]]:
         """Tasks that no verdict could be based on, each with the reason: the verifier must accept the reference itself.
@@ -181,7 +188,7 @@ class JudgeClient:
 
     async def _send(self, groups: list[list[Sample]]) -> list[list[Outcome]]:
         outcomes: list[list[Outcome]]
-        outcomes, report = await self._actor.judge.remote(groups)
+        outcomes, report = await self._actor.judge.remote(groups, self._routing.weights)
         self._take(report)
         return outcomes
 

@@ -59,8 +59,11 @@ class Judge:
         self._deadline_s = config.deadline_s
         self._counts: Counter[str] = Counter()
 
-    async def judge(self, samples: Sequence[Sample]) -> list[Outcome]:
-        """One verdict per sample, in order, within the configured deadline: the late are a TIMEOUT, the rest stand."""
+    async def judge(self, samples: Sequence[Sample], weights: Mapping[str, float] | None = None) -> list[Outcome]:
+        """One verdict per sample, in order, within the configured deadline: the late are a TIMEOUT, the rest stand.
+
+        `weights` of the components takes the place of the settings'.
+        """
         expires = time.monotonic() + self._deadline_s
         asked: list[tuple[str, Sample]] = []  # what some component of some sample needs
         plans: list[dict[str, int | Outcome]] = []
@@ -75,7 +78,7 @@ class Judge:
             plans.append(plan)
         answers = await self._ask(asked, expires)
         return [
-            self._routing.verdict({n: answers[p] if isinstance(p, int) else p for n, p in plan.items()})
+            self._routing.verdict({n: answers[p] if isinstance(p, int) else p for n, p in plan.items()}, weights)
             for plan in plans
         ]
 

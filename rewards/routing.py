@@ -92,9 +92,23 @@ class Routing:
                 questions[name] = unjudged(Status.CRASH, str(error))
         return questions
 
-    def verdict(self, components: Mapping[str, Outcome]) -> Outcome:
-        """The whole out of its components."""
-        return compose(components, self._weights)
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Of the components, by name."""
+        return self._weights
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Other weights for the components. Raises ValueError for names that are not theirs."""
+        if weights.keys() != self._components.keys():
+            raise ValueError(
+                f"the reward's components are {sorted(self._components)}, got weights of {sorted(weights)}; "
+                "give one for each"
+            )
+        self._weights = dict(weights)
+
+    def verdict(self, components: Mapping[str, Outcome], weights: Mapping[str, float] | None = None) -> Outcome:
+        """The whole out of its components; `weights` takes the place of the component's own."""
+        return compose(components, self._weights if weights is None else weights)
 
     def quick_verdict(self, sample: Sample) -> Outcome | None:
         """The verdict where bounded string work decides every component; None sends the sample to the service."""

@@ -25,6 +25,10 @@ Corollaries
    published between its own admission and the training of k, which is the claim itself.
  - Steps 2 and 5 are where an error would creep in: training out of order, or releasing before the weights are live.
 
+A change of max_lag while slots are held (`resize`): a slot is admitted while fewer than C are held, with the C of that
+moment, so step 3 and the claim hold for it with the max_lag of its admission. After a smaller one nothing is admitted
+until enough slots are released; those that are held keep the bound that they were admitted under (`bound`).
+
 On resume no slot is held and nothing sampled survives, so the count starts again from zero and the claim holds afresh.
 """
 
@@ -71,9 +75,10 @@ class Buffer:
         self.max_lag = max_lag
         self.capacity = groups_per_step * (max_lag + 1)
         self._first_step = first_step
-        self._free = asyncio.Semaphore(self.capacity)
+        self._room = asyncio.Event()  # set whenever there may be room
         self._order: asyncio.Queue[Slot] = asyncio.Queue()
         self._num_admitted = self._num_taken = self._num_released = 0
+        self._bounds = [(0, max_lag)]  # from which slot on which max_lag holds, ascending
 
     @property
     def num_held(self) -> int:
@@ -81,12 +86,30 @@ class Buffer:
 
     async def admit(self) -> Slot:
         """Wait for a free slot and hold it."""
-        await self._free.acquire()
+        while self.num_held >= self.capacity:
+            self._room.clear()
+            await self._room.wait()
         index = self._num_admitted
         self._num_admitted += 1
         slot = Slot(index=index, step=self._first_step + index // self.groups_per_step)
         self._order.put_nowait(slot)
         return slot
+
+    def resize(self, max_lag: int) -> None:
+        """From the next admission on at most `max_lag` batches of lag."""
+        if max_lag == self.max_lag:
+            return
+        self.max_lag, self.capacity = max_lag, self.groups_per_step * (max_lag + 1)
+        self._bounds.append((self._num_admitted, max_lag))
+        self._room.set()
+
+    def bound(self, step: int) -> int:
+        """Most batches that may have been published since the admission of any slot of this step."""
+        first = (step - self._first_step) * self.groups_per_step
+        last = first + self.groups_per_step - 1
+        inside = [lag for start, lag in self._bounds if first < start <= last]
+        before = [lag for start, lag in self._bounds if start <= first]
+        return max(inside + before[-1:])
 
     async def take(self) -> list[Slot]:
         """Wait until the next `groups_per_step` slots in order of admission are settled; they stay held."""
@@ -104,8 +127,7 @@ class Buffer:
                 f"{num_slots} more asked for"
             )
         self._num_released += num_slots
-        for _ in range(num_slots):
-            self._free.release()
+        self._room.set()
 
     def metrics(self) -> list[Metric]:
         return [

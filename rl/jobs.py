@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ class JobSource:
         sampler: TaskSampler,
         efforts: EffortMix,
         *,
-        tasks: Iterable[Task],
+        tasks: Sequence[Task],
         num_siblings: int,
         sampling: Sampling,
         seed: int,
@@ -37,6 +37,7 @@ class JobSource:
         """`allotters` change every fresh job, in order."""
         self.sampler = sampler
         self.efforts = efforts
+        self._pool = tasks
         self._tasks = {task.key: task for task in tasks}
         self._num_siblings = num_siblings
         self._sampling = sampling
@@ -54,6 +55,12 @@ class JobSource:
     def adopt(self, *, num_siblings: int, sampling: Sampling) -> None:
         """Make jobs like this from now on; jobs that are out stay as they are."""
         self._num_siblings, self._sampling = num_siblings, sampling
+
+    def replace_sampler(self, make: Callable[[Sequence[Task]], TaskSampler]) -> None:
+        """Draw with another sampler of the same kind, which goes on with all that this one knows."""
+        sampler = make(self._pool)
+        sampler.load_state_dict(self.sampler.state_dict())
+        self.sampler = sampler
 
     def next(self, step: int) -> Job:
         """The next job for a slot of `step`; jobs of an interrupted run come first."""

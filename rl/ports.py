@@ -49,6 +49,10 @@ class Judge(Protocol):
         """Verdicts in sibling order. A service failure is an unjudged outcome, never an exception or a zero."""
         ...
 
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        """Use these weights of the reward's components for every verdict that is asked for from now on."""
+        ...
+
 
 class StepScorer(Protocol):
     """The process-reward service: exact checker today, learned models through the same port."""

@@ -136,6 +136,7 @@ class Run:
     is_whole: bool = True  # False from the start of a training step to its end, when learner and ledger may disagree
     published: list[int] = field(init=False)  # versions that went live in this process, ascending
     failure: Failure | None = field(default=None, init=False)
+    _has_begun: bool = field(default=False, init=False)
     buffer: Buffer = field(init=False)
     spares: Spares = field(init=False)
     batches: asyncio.Queue[Packed] = field(init=False)
@@ -145,10 +146,23 @@ class Run:
         self.published = [self.version]
         self.batches = asyncio.Queue(maxsize=1)
         self.spares = Spares(self.sampling.surplus)
-        reserved = 1 if self.sampling.surplus else 0  # a batch of lag is left for groups that are carried over
         self.buffer = Buffer(
-            groups_per_step=self.loop.groups_per_step, max_lag=self.lag.max_lag - reserved, first_step=self.step + 1
+            groups_per_step=self.loop.groups_per_step,
+            max_lag=self.lag.max_lag - self._reserved_lag,
+            first_step=self.step + 1,
         )
+        self._has_begun = True
+
+    @property
+    def _reserved_lag(self) -> int:
+        """A batch of lag is left for groups that are carried over, where there are any."""
+        return 1 if self.sampling.surplus else 0
+
+    def change_lag(self, max_lag: int) -> None:
+        """Let generation run this far ahead of training from now on; what is under way keeps its bound."""
+        self.lag = self.lag.model_copy(update={"max_lag": max_lag})
+        if self._has_begun:
+            self.buffer.resize(max_lag - self._reserved_lag)
 
     def turn_trace(self, step: int) -> None:
         """The slots of `step` are about to be free: its trace ends, and the next one's begins."""
@@ -176,10 +190,11 @@ class Run:
         """Per fresh sample, batches published between sampling and now. Raises StalenessError above max_lag."""
         lags = [len(self.published) - bisect_right(self.published, s.policy.start) for s in batch.fresh]
         oldest = min((s.policy.start for s in batch.fresh), default=self.version)
-        if max(lags, default=0) > self.lag.max_lag or oldest < self.published[0]:
+        bound = max(self.lag.max_lag, self.buffer.bound(batch.step) + self._reserved_lag)
+        if max(lags, default=0) > bound or oldest < self.published[0]:
             raise StalenessError(
                 f"step {batch.step} holds a sample of version {oldest}, {max(lags)} batches behind version "
-                f"{self.version}, but buffer.max_lag = {self.lag.max_lag}: an engine did not take the weights that it "
+                f"{self.version}, but buffer.max_lag = {bound}: an engine did not take the weights that it "
                 f"reported"
             )
         return lags

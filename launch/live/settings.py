@@ -15,6 +15,11 @@ from launch.config import RunConfig
 from rl.run import Run
 from rollout.schema import Sampling
 
+# Of all samplers. Those that shape what a sampler remembers, such as its number of stages, are not among them.
+SAMPLER_NUMBERS = (
+    *("uniform_share", "selected_decay", "idle_decay", "lag_decay", "lower", "upper", "review"),
+    *("probe", "later", "audit", "refresh_every", "memory"),
+)
 ALLOWED = {
     r"learner\.lr": "peak learning rate",
     r"loss\.kl\.coefficient": "weight of the KL term",
@@ -23,6 +28,10 @@ ALLOWED = {
     r"rollout\.temperature": "sampling temperature; with buffer.max_lag = 0 and without a reference model",
     r"rollout\.group_size": "siblings of a group",
     r"budgets\.efforts\.[^.]+\.weight": "share of an effort",
+    r"buffer\.max_lag": "how far generation may run ahead of training",
+    rf"sampling\.sampler\.(inner\.)?({'|'.join(SAMPLER_NUMBERS)})": "numbers of the sampler, such as its uniform share",
+    r"sampling\.sampler\.shares\.[^.]+": "shares of a sampler with quotas",
+    r"rewards\.components\.[^.]+\.weight": "weight of a component of the reward",
     r"credit\.process\.(weight|cap)": "weight and cap of the step term",
     r"loop\.(eval_every|checkpoint_every)": "rhythm of evaluations and checkpoints",
 }
@@ -53,10 +62,16 @@ class LiveSettings:
         if old.budgets != new.budgets:
             assert isinstance(run.jobs.efforts, EffortSchedule), "checked before"
             run.jobs.efforts.adopt(new.budgets)
-        if old.credit != new.credit:
-            from launch.build import build_credit
+        if old.rewards != new.rewards:
+            run.judge.reweigh({name: component.weight for name, component in new.rewards.components.items()})
+        run.change_lag(new.buffer.max_lag)
+        if (old.credit, old.sampling.sampler) != (new.credit, new.sampling.sampler):
+            from launch.build import build_credit, build_sampler
 
-            run.credit = build_credit(new)
+            if old.credit != new.credit:
+                run.credit = build_credit(new)
+            if old.sampling.sampler != new.sampling.sampler:
+                run.jobs.replace_sampler(lambda tasks: build_sampler(new, tasks))
         rhythm = new.loop.model_dump(include={"eval_every", "checkpoint_every"})
         run.loop, run.kl_in_reward = run.loop.model_copy(update=rhythm), new.loss.reward_kl_coefficient
         self.config = new

@@ -197,6 +197,10 @@ class FakeJudge:
     delay: Delay = lambda: 0.1
     verdict: Callable[[Job, int], float | None] = lambda job, sibling: float(sibling % 2)
     fault: Callable[[Group], Awaitable[None]] | None = None
+    weights: list[Mapping[str, float]] = field(default_factory=list)  # every change of them
+
+    def reweigh(self, weights: Mapping[str, float]) -> None:
+        self.weights.append(dict(weights))
 
     async def judge(self, group: Group) -> tuple[Outcome, ...]:
         if self.fault is not None:

@@ -11,16 +11,20 @@ import httpx
 import pytest
 
 from launch import recipe
+from launch.build import build_sampler
 from launch.live import branches
 from launch.live.cli import _ask
 from launch.live.control import ControlService
 from launch.live.settings import LiveSettings
 from launch.rundir import RunDirectory
+from launch.task_splits import load_task_splits
 from rl import driver
 from rl.config import EvaluateConfig
 from rl.control import Control, ControlLogError, read_changes, read_log
+from rl.jobs import JobSource
 from rl.resume import resume
-from tests.fakes.loop import World, make_world, play
+from rollout.schema import Sampling
+from tests.fakes.loop import FakeEfforts, World, make_world, play
 
 RECIPE = Path(__file__).parents[2] / "launch/recipes/quickstart.toml"
 LR = {"learner.lr": 3e-5}
@@ -236,3 +240,82 @@ def test_a_branch_goes_on_from_its_checkpoint_and_leaves_the_run_alone(tmp_path:
 async def _go_on(world: World) -> None:
     await resume(world.run)
     await driver.train(world.run)
+
+
+def test_rewards_and_lag_change_at_a_boundary_and_again_after_a_resume(tmp_path: Path) -> None:
+    world, live, control = controlled(tmp_path, num_steps=4, checkpoint_every=2)
+    wanted = {"rewards.components.answer.weight": 2.5, "buffer.max_lag": 2}
+
+    async def story() -> None:
+        training = asyncio.create_task(driver.train(world.run))
+        await when(world, 1)
+        live.check(wanted)
+        control.ask(wanted)
+        await training
+
+    play(story())
+    assert world.judge.weights == [{"answer": 2.5}]
+    assert world.run.buffer.capacity == 9 and live.now()["buffer.max_lag"] == 2
+    assert max(world.learner.lags[:2]) == 0 and world.learner.lags[3] >= 1, "a slot of step 4 did not wait for step 3"
+
+    again, _, control = controlled(tmp_path, num_steps=6, checkpoint_every=2)
+
+    async def go_on() -> None:
+        await resume(again.run)
+        await control.resume(again.run.step)
+        await driver.train(again.run)
+
+    play(go_on())
+    assert again.judge.weights == [{"answer": 2.5}] and again.run.buffer.capacity == 9
+
+
+def test_a_component_or_a_sampler_number_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    _, live, _ = controlled(tmp_path)
+    for name in ("rewards.components.format.weight", "sampling.sampler.uniform_share"):
+        with pytest.raises(ValueError, match="is no setting of this run"):
+            live.check({name: 0.5})
+    with pytest.raises(ValueError, match="cannot change while a run goes on"):
+        live.check({"sampling.sampler.candidates": 2048})
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ({"type": "vade"}, "uniform_share", 0.5),
+        ({"type": "curriculum"}, "review", 0.4),
+        ({"type": "rif"}, "probe", 0.3),
+        ({"type": "stat"}, "memory", 0.2),
+        (
+            {"type": "quotas", "by": "skill", "shares": {"4_terms": 1.0, "5_terms": 1.0, "6_terms": 2.0}},
+            "shares.4_terms",
+            3,
+        ),
+    ],
+)
+def test_a_sampler_goes_on_with_what_it_knows_under_other_numbers(
+    tmp_path: Path, section: dict[str, Any], name: str, value: float
+) -> None:
+    plain = recipe.dump(recipe.load(RECIPE, ["budgets.shaping.type=none", "tasks.train.num_tasks=500"]))
+    config = recipe.check({**plain, "sampling": {**plain["sampling"], "sampler": section}}, where="test")
+    tasks = load_task_splits(config.tasks, seed=0).train
+    world = make_world(tmp_path, num_steps=3, max_lag=0, sampler=None)
+    run = world.run
+    run.jobs = JobSource(
+        build_sampler(config, tasks), FakeEfforts(), tasks=tasks, num_siblings=2, sampling=Sampling(), seed=0
+    )
+    live = LiveSettings(config, run)
+    run.control = Control(adopt=live.adopt, log=tmp_path / "control.jsonl")
+    settings = {f"sampling.sampler.{name}": value}
+
+    async def story() -> None:
+        training = asyncio.create_task(driver.train(run))
+        await when(world, 1)
+        before = run.jobs.sampler
+        live.check(settings)
+        run.control.ask(settings)
+        await training
+        assert run.jobs.sampler is not before
+        assert run.jobs.sampler.state_dict()["observed"][1] == 9, "groups of before and after the change"
+
+    play(story())
+    assert live.now()[f"sampling.sampler.{name}"] == value

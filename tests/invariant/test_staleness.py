@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rl.buffer import Buffer, Slot
 from rl.config import SamplingConfig
+from rl.control import Control
 from rl.driver import train
 from rl.run import Run, RunFailedError
 from tests.fakes.loop import World, make_world, play, random_delay
@@ -110,3 +111,49 @@ def test_an_engine_that_keeps_old_weights_is_caught(tmp_path: Path) -> None:
     world.engines.publish = lie  # type: ignore[method-assign,assignment]
     with pytest.raises(RunFailedError, match="StalenessError: step 2 holds a sample of version 0"):
         play(train(world.run))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.integers(0, 10_000), st.integers(0, 3), st.lists(st.integers(0, 3), min_size=1, max_size=4))
+def test_bound_holds_when_it_is_changed(seed: int, first: int, later: list[int]) -> None:
+    """A new max_lag after every second step. A batch has the largest bound that a slot of it was admitted under."""
+    with tempfile.TemporaryDirectory() as directory:
+        world = random_world(Path(directory), seed, first, 2)
+        run, bounds = world.run, []
+        changes = iter(later)
+
+        async def adopt(settings: object) -> None:
+            run.change_lag(next(changes, run.lag.max_lag))
+
+        class EverySecond(Control):
+            async def at_boundary(self, step: int) -> None:
+                bounds.append(run.buffer.bound(step))
+                if step % 2 == 0:
+                    await self.adopt({})
+
+        run.control = EverySecond(adopt=adopt, log=Path(directory) / "control.jsonl")
+        play(train(run))
+    assert [step for step, _ in world.reporter.steps] == list(range(1, NUM_STEPS + 1))
+    assert len(bounds) == len(world.learner.lags) == NUM_STEPS
+    assert all(lag <= bound for lag, bound in zip(world.learner.lags, bounds, strict=True))
+    assert bounds[-1] in (first, *later)
+
+
+async def test_a_smaller_buffer_admits_nothing_until_it_fits() -> None:
+    """Six slots at lag 2; at lag 0 there is room for two again only when five are released."""
+    buffer = Buffer(groups_per_step=2, max_lag=2)
+    for _ in range(6):
+        (await buffer.admit()).is_settled.set()
+    buffer.resize(0)
+    waiting = asyncio.create_task(buffer.admit())
+    for _ in range(2):
+        buffer.release(len(await buffer.take()))
+        await asyncio.sleep(0)
+        assert not waiting.done() and buffer.num_held > 0
+    buffer.release(len(await buffer.take()))
+    slot = await waiting
+    assert (slot.index, slot.step, buffer.capacity) == (6, 4, 2)
+    assert [buffer.bound(step) for step in (1, 2, 3, 4, 9)] == [2, 2, 2, 0, 0]
+    buffer.resize(1)
+    assert [buffer.bound(step) for step in (3, 4, 5)] == [2, 1, 1], "one slot of step 4 is still to come"
+    await asyncio.gather(*(asyncio.wait_for(buffer.admit(), 1) for _ in range(3)))

@@ -13,7 +13,7 @@ from rewards.outcome import Sample, samples_of
 from rewards.routing import Routing, UnknownVerifierError, VerifierSettingsError
 from rewards.sandbox import SandboxLoadError
 from rewards.verifier import BUILT_IN_VERIFIERS, Traits
-from rollout.schema import Finish, Status
+from rollout.schema import Finish, Outcome, Status
 from tests.fakes.rewards import group, sample, task
 
 VERIFIERS = {
@@ -193,3 +193,27 @@ def test_settings_that_a_verifier_does_not_have_are_refused(monkeypatch: pytest.
     config = RewardsConfig.model_validate({"task_settings": {"act": {"num_worker": 2}}})
     with pytest.raises(VerifierSettingsError, match=r"task_settings.act .*num_worker: .*its settings are: num_workers"):
         Routing(config, VERIFIERS)
+
+
+def test_other_weights_hold_here_and_travel_with_each_call() -> None:
+    """Scores 1 and 0 under weights 1:1, 3:1, and 1:3 for one call: 0.5, 0.75, 0.25."""
+    components = {"answer": ComponentConfig(verifier="task"), "style": ComponentConfig(verifier="task")}
+    routing = Routing(RewardsConfig(components=components), VERIFIERS)
+    outcomes = {
+        "answer": Outcome(status=Status.JUDGED, score=1.0),
+        "style": Outcome(status=Status.JUDGED, score=0.0),
+    }
+    assert routing.verdict(outcomes).score == 0.5
+    routing.reweigh({"answer": 3.0, "style": 1.0})
+    assert routing.verdict(outcomes).score == 0.75 and routing.weights == {"answer": 3.0, "style": 1.0}
+    assert routing.verdict(outcomes, {"answer": 1.0, "style": 3.0}).score == 0.25
+    with pytest.raises(ValueError, match="got weights of"):
+        routing.reweigh({"answer": 1.0})
+
+
+async def test_the_service_uses_the_weights_of_the_call(judge: Judge) -> None:
+    """One component: whatever its weight, the verdict is its own; a name that is not there is no weight of it."""
+    (alone,) = await judge.judge([sample(answer="7")], {"answer": 5.0})
+    assert alone.score == 1.0
+    with pytest.raises(KeyError):
+        await judge.judge([sample(answer="7")], {"other": 1.0})
