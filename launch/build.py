@@ -34,6 +34,7 @@ from rl.diagnostics.schedule import Diagnostics
 from rl.evaluate import Evaluator
 from rl.exploration.explorer import Explorer
 from rl.hack_alarms import HackAlarms
+from rl.hack_response import AlarmedCredit
 from rl.jobs import JobSource
 from rl.learner.actor import LearnerClient, start_learner
 from rl.learner.reference_actor import ReferenceClient, start_reference
@@ -235,11 +236,12 @@ def build_run(
         allotters=build_allotters(config),
     )
     policies = build_policies(config, directory, services.learner, reporter, tasks.train)
-    credit = build_credit(config)
+    alarms = HackAlarms(reporter.warning)
+    credit = build_credit(config, alarms)
     services.engines.notify = reporter.warning
     explorer = build_explorer(config, services)
     sources = [services.engines.metrics, services.judge.metrics, services.scorer.metrics, meter.metrics]
-    sources += [part.metrics for part in (credit, explorer) if isinstance(part, GroupCredit | Explorer)]
+    sources += [part.metrics for part in (credit, explorer) if isinstance(part, GroupCredit | AlarmedCredit | Explorer)]
     return Run(
         loop=config.loop,
         sampling=config.sampling,
@@ -255,7 +257,7 @@ def build_run(
         learner=services.learner,
         sync=PublishAndProve(services.learner, services.engines, probes, config.learner.probe_tolerance),
         recorder=Recorder(directory.groups),
-        metrics=ServiceMetricsWriter(directory.root, sources, alarms=HackAlarms(reporter.warning)),
+        metrics=ServiceMetricsWriter(directory.root, sources, alarms=alarms),
         reporter=reporter,
         checkpointer=_checkpointer(config, directory),
         evaluator=build_evaluator(config, held_out=tasks.held_out, generator=meter, judge=meter, waits=waits),
@@ -307,11 +309,16 @@ def _shapers(config: RunConfig) -> list[Shaper]:
     return [plugins.load("ponder.shaping", s.type)(s) for s in sections if s.type != "none"]
 
 
-def build_credit(config: RunConfig) -> Credit:
-    """The credit rule that the recipe names: built-in or plugin."""
+def build_credit(config: RunConfig, alarms: HackAlarms | None = None) -> Credit:
+    """The credit rule that the recipe names: built-in or plugin. With `alarms` it does about them what it says."""
     name, settings = _choice(config.credit)
-    credit: Credit = plugins.load("ponder.credit", name)(settings)
-    return credit
+    make = plugins.load("ponder.credit", name)
+    credit: Credit = make(settings)
+    process = getattr(config.credit, "process", None)
+    if alarms is None or process is None or process.on_alarm == "warn":
+        return credit
+    outcome = make(settings.model_copy(update={"process": None}))
+    return AlarmedCredit(credit, outcome, alarms, stops=process.on_alarm == "stop")
 
 
 def small_pool(config: RunConfig, num_tasks: int) -> str:

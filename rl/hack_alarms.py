@@ -1,6 +1,7 @@
 """Alarms for reward hacking: what the metrics of the last steps say together, named by its symptom.
 
-An alarm is metric `alarm/<name>`, 1 in every step that it lasts, and a warning when it begins. It changes nothing: what
+An alarm is metric `alarm/<name>`, 1 in every step that it lasts, and a warning when it begins. It changes nothing by
+itself (`rl/hack_response.py` does, where a recipe asks for it): what
 to do is the reader's, and each text says what to look at. Its memory is the metrics file itself, so a resumed run
 alarms as the run would have.
 
@@ -43,6 +44,7 @@ class HackAlarms:
         self._recent: deque[Values] = deque(maxlen=WINDOW)
         self._before: frozenset[str] = frozenset()  # alarms of the step before
         self._active: frozenset[str] = frozenset()
+        self.rung: frozenset[str] = frozenset()  # alarms of any step so far
 
     def replay(self, values: Values) -> None:
         """Take in a step of an earlier session, without a warning."""
@@ -63,6 +65,7 @@ class HackAlarms:
             self._first.append(values)
         self._recent.append(values)
         self._before, self._active = self._active, frozenset(name for name, rings in _RULES.items() if rings(self))
+        self.rung |= self._active
         return True
 
     def now(self, name: str) -> float:

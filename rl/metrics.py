@@ -62,7 +62,7 @@ class MetricsWriter:
 
     def __init__(self, directory: Path, *, alarms: HackAlarms | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._alarms = alarms
+        self.alarms = alarms
         self._path = directory / "metrics.jsonl"
         self._lines: IO[str] | None = None
         self._newest: tuple[int, dict[str, float]] = (-1, {})  # step, and all its values
@@ -71,8 +71,8 @@ class MetricsWriter:
     def write(self, step: int, metrics: Iterable[Metric]) -> dict[str, float]:
         """Reduce, write and flush the metrics of `step`; return them reduced."""
         values = reduce_metrics(metrics)
-        if self._alarms is not None:
-            values |= self._alarms.observe(step, values)
+        if self.alarms is not None:
+            values |= self.alarms.observe(step, values)
         of_step, known = self._newest
         self._newest = (step, known | values if step == of_step else values)
         line = {"step": step, "time": time.time(), "metrics": {n: _finite(v) for n, v in values.items()}}
@@ -105,9 +105,9 @@ class MetricsWriter:
             partial = self._path.with_suffix(".jsonl.tmp")
             partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(partial, self._path)
-        if self._alarms is not None:
+        if self.alarms is not None:
             for line in kept:
-                self._alarms.replay({n: v for n, v in json.loads(line)["metrics"].items() if v is not None})
+                self.alarms.replay({n: v for n, v in json.loads(line)["metrics"].items() if v is not None})
         self._events.add_event(Event(step=after_step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from budgets.effort import EffortSchedule
 from launch import recipe
+from launch.batch_policies import reweighed
 from launch.config import RunConfig
 from rl.run import Run
 from rollout.schema import Sampling
@@ -68,8 +69,8 @@ class LiveSettings:
         if (old.credit, old.sampling.sampler) != (new.credit, new.sampling.sampler):
             from launch.build import build_credit, build_sampler
 
-            if old.credit != new.credit:
-                run.credit = build_credit(new)
+if old.credit != new.credit:
+                run.credit = reweighed(build_credit(new, run.metrics.alarms), run.policies)
             if old.sampling.sampler != new.sampling.sampler:
                 run.jobs.replace_sampler(lambda tasks: build_sampler(new, tasks))
         rhythm = new.loop.model_dump(include={"eval_every", "checkpoint_every"})

@@ -20,6 +20,10 @@ class ProcessSection(Section):
     kind_remedy: ClassVar[str] = ""  # what to do about scores of another kind
     is_per_token: ClassVar[bool] = True  # the tokens of one answer may get different advantages
 
+    on_alarm: Literal["warn", "off", "stop"] = "warn"
+    """What an alarm of reward hacking does besides its warning: nothing, credit by outcome alone for the rest of the
+    run, or the end of the run, with everything saved."""
+
 
 class StepTerm(ProcessSection):
     """A term that is added to the outcome advantage, token by token."""

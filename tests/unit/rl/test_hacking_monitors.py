@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from launch import recipe
+from launch.build import build_credit
+from launch.sessions import find_recipe
+from rl.credit.group_credit import GroupCredit
 from rl.hack_alarms import ALARMS, RECENT, WINDOW, HackAlarms
 from rl.hack_metrics import hack_metrics, longest_run, repeated
+from rl.hack_response import AlarmedCredit
 from rl.metrics import MetricsWriter, read_metrics, reduce_metrics
 from rl.record import Fate, Settled
 from rl.report.data import load_run
 from rl.report.page import render
-from rollout.schema import Metric, StepScores
+from rl.run import PlannedStop
+from rollout.schema import Metric, ScoredGroup, StepScores
 from tests.fakes.loop import make_scored
 from tests.fakes.report import write_run
 from tests.unit.rl.test_step_rules import steps
@@ -146,6 +154,62 @@ def test_alarms_are_written_and_a_resumed_run_goes_on_with_them(tmp_path: Path) 
     lines = [[(line["step"], line["metrics"]) for line in read_metrics(d / "metrics.jsonl")] for d in (whole, parts)]
     assert lines[0] == lines[1]
     assert [step for step, values in lines[0] if "alarm/repetition" in values] == list(range(2 * RECENT - 3, 15))
+
+
+class Named:
+    """A credit that is recognized by its answer."""
+
+    needs_greedy_baseline = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, groups: Sequence[ScoredGroup]) -> Any:
+        return self.name
+
+    def metrics(self) -> list[Metric]:
+        return [Metric(name=f"credit/{self.name}", value=1.0)]
+
+
+def alarms_after(symptom: str | None) -> HackAlarms:
+    alarms = HackAlarms(lambda text: None)
+    for step in range(WINDOW + RECENT):
+        alarms.observe(step, HEALTHY | (SYMPTOMS[symptom] if symptom and step >= WINDOW else {}))
+    return alarms
+
+
+def test_an_alarm_takes_the_say_of_steps_or_ends_the_run_where_the_recipe_says_so() -> None:
+    quiet, rings = alarms_after(None), alarms_after("padding")
+    for stops in (False, True):
+        assert AlarmedCredit(Named("steps"), Named("outcome"), quiet, stops=stops)([]) == "steps"  # type: ignore[comparison-overlap]
+    off = AlarmedCredit(Named("steps"), Named("outcome"), rings, stops=False)
+    assert off([]) == "outcome"  # type: ignore[comparison-overlap]
+    assert {m.name: m.value for m in off.metrics()} == {"credit/process_off": 1.0}
+    rings.observe(99, HEALTHY)  # what has rung once is not forgotten
+    assert off([]) == "outcome"  # type: ignore[comparison-overlap]
+    with pytest.raises(PlannedStop, match="padding: answers take twice the steps"):
+        AlarmedCredit(Named("steps"), Named("outcome"), rings, stops=True)([])
+    silent = AlarmedCredit(Named("steps"), Named("outcome"), alarms_after("silent_scorer"), stops=True)
+    assert silent([]) == "steps"  # type: ignore[comparison-overlap]
+    assert {m.name for m in silent.metrics()} == {"credit/steps", "credit/process_off"}
+
+
+def test_a_resumed_run_remembers_what_has_rung(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, alarms=HackAlarms(lambda text: None))
+    for step in range(1, 2 * RECENT + 1):
+        values = HEALTHY | (SYMPTOMS["repetition"] if step > RECENT else {})
+        writer.write(step, [Metric(name=n, value=v, reduce="last") for n, v in values.items()])
+    writer.close()
+    resumed = MetricsWriter(tmp_path, alarms=HackAlarms(lambda text: None))
+    resumed.set_aside(after_step=2 * RECENT)
+    resumed.close()
+    assert resumed.alarms is not None and "repetition" in resumed.alarms.rung
+
+
+def test_a_recipe_chooses_what_an_alarm_does() -> None:
+    for wish, kind in (("warn", GroupCredit), ("off", AlarmedCredit), ("stop", AlarmedCredit)):
+        config = recipe.load(find_recipe("quickstart"), [f"credit.process.on_alarm={wish}"])
+        assert type(build_credit(config, alarms_after(None))) is kind
 
 
 def test_the_report_shows_an_alarm_with_its_symptom_and_no_table_without_one(tmp_path: Path) -> None:
