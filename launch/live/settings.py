@@ -69,7 +69,7 @@ class LiveSettings:
         if (old.credit, old.sampling.sampler) != (new.credit, new.sampling.sampler):
             from launch.build import build_credit, build_sampler
 
-if old.credit != new.credit:
+            if old.credit != new.credit:
                 run.credit = reweighed(build_credit(new, run.metrics.alarms), run.policies)
             if old.sampling.sampler != new.sampling.sampler:
                 run.jobs.replace_sampler(lambda tasks: build_sampler(new, tasks))
