@@ -68,8 +68,9 @@ class LaterVersions:
         return [version - self.base for version in await self._pool.versions()]
 
     def _shifted(self, trajectory: Trajectory) -> Trajectory:
-        span = trajectory.policy
-        return replace(trajectory, policy=PolicySpan(start=span.start - self.base, end=span.end - self.base))
+        span, base = trajectory.policy, self.base
+        switches = tuple((place, version - base) for place, version in span.switches)
+        return replace(trajectory, policy=PolicySpan(start=span.start - base, end=span.end - base, switches=switches))
 
 
 class ShortRuns:
@@ -189,7 +190,9 @@ class ShortRuns:
             fixed = [name for name in ("rollout", "format", "rewards") if wanted[name] != self._started[name]]
             if fixed:
                 raise ValueError(f"all short runs of a session share {', '.join(fixed)}; use another ShortRuns for it")
-            learner, reference = build.start_weights(config, directory, directory.start_model)
+            learner, reference = build.start_weights(
+                config, directory, directory.start_model, seats=self._services.seats
+            )
             await learner.ready()
             if reference is not None:
                 await reference.ready()

@@ -17,11 +17,14 @@ from typing import Any, TypeVar
 from budgets.effort import EffortSchedule, token_budgets
 from launch import plugins
 from launch.batch_policies import build_allotters, build_policies, reweighed, stream_estimators
+from launch.colocated import TakingTurns
 from launch.config import RunConfig
+from launch.gpu_publish import Ends, by_ipc, by_nccl
 from launch.meter import Meter, MeteredScorer, ServiceMetricsWriter
 from launch.plugin_section import PluginSection
 from launch.prm_ports import critic_of
 from launch.rundir import RunDirectory
+from launch.seats import Seats, reserve
 from prm.actor_model import ModelScorerClient
 from prm.config import ExactPrmConfig
 from prm.models.config import DiscriminativePrmConfig, GenerativePrmConfig, ImplicitPrmConfig, ValuePrmConfig
@@ -51,9 +54,10 @@ from rl.step_guard import StepGuard
 from rl.sync import PublishAndProve
 from rl.trace import Trace
 from rl.waits import Waits
+from rollout import weight_sides
 from rollout.actor import start_engines
 from rollout.pool import EnginePool
-from rollout.schema import Sampling, Task
+from rollout.schema import Metric, Sampling, Task
 from rollout.tasks.splits import TaskSplits
 
 T = TypeVar("T")
@@ -69,13 +73,19 @@ class Services:
     scorer: MeteredScorer
     reference: ReferenceClient | None
     representation: RepresentationClient | None = None
+    seats: Seats = Seats()  # noqa: RUF009 - frozen
+    num_restarts: int = 0  # of the learner, and the reference model with it
+
+    def metrics(self) -> list[Metric]:
+        return [Metric(name="learner/restarts", value=self.num_restarts, reduce="last")]
 
 
 async def start_services(
     config: RunConfig, directory: RunDirectory, *, model_dir: Path, verifiers: Mapping[str, str]
 ) -> Services:
     """Start engines, learner, judge and step scorer at the same time; return when all of them answer."""
-    learner, reference = start_weights(config, directory, model_dir)
+    seats = await in_thread(reserve, config)
+    learner, reference = start_weights(config, directory, model_dir, seats=seats)
     representation = start_exploration(config, directory, model_dir)
     async with asyncio.timeout(config.cluster.start_deadline_s), asyncio.TaskGroup() as starts:
         starts.create_task(learner.ready())
@@ -83,7 +93,7 @@ async def start_services(
             starts.create_task(reference.ready())
         if representation is not None:
             starts.create_task(representation.ready())
-        engines = starts.create_task(in_thread(start_engine_pool, config, directory, model_dir))
+        engines = starts.create_task(in_thread(partial(start_engine_pool, config, directory, model_dir, seats=seats)))
         judge = starts.create_task(in_thread(start_judge, config.rewards, verifiers, directory.reward_failures))
         scorer = starts.create_task(in_thread(start_scorer, config, directory, model_dir))
     return Services(
@@ -93,6 +103,7 @@ async def start_services(
         scorer=scorer.result(),
         reference=reference,
         representation=representation,
+        seats=seats,
     )
 
 
@@ -106,7 +117,7 @@ def start_exploration(config: RunConfig, directory: RunDirectory, model_dir: Pat
 
 
 def start_weights(
-    config: RunConfig, directory: RunDirectory, model_dir: Path
+    config: RunConfig, directory: RunDirectory, model_dir: Path, *, seats: Seats
 ) -> tuple[LearnerClient, ReferenceClient | None]:
     """Start the learner and, where the recipe has one, the reference model; their `ready` waits for them."""
     temperature, logs = config.rollout.temperature, str(directory.logs)
@@ -120,6 +131,7 @@ def start_weights(
         total_steps=config.loop.num_steps,
         load_loss=plugin_loss(config),
         streams=stream_estimators(config),
+        seats=seats.ranks,
     )
     if config.reference is None:
         return learner, None
@@ -158,9 +170,18 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     return await future
 
 
-def start_engine_pool(config: RunConfig, directory: RunDirectory, model_dir: Path) -> EnginePool:
+def start_engine_pool(
+    config: RunConfig, directory: RunDirectory, model_dir: Path, *, seats: Seats | None = None
+) -> EnginePool:
+    """`seats` None reserves those of the engines alone."""
+    seats = reserve(config, engines_only=True) if seats is None else seats
     return start_engines(
-        config.rollout, config.format, str(model_dir), log_dir=str(directory.logs), seed=config.run.seed
+        config.rollout,
+        config.format,
+        str(model_dir),
+        log_dir=str(directory.logs),
+        seed=config.run.seed,
+        seats=seats.engines,
     )
 
 
@@ -221,32 +242,26 @@ def build_run(
     reporter: Reporter,
 ) -> Run:
     """Wire a training run that starts at step 0; `rl.resume` moves it on."""
-    seed = config.run.seed
     waits = Waits(config.loop.wait_deadline_s)
     if warning := small_pool(config, len(tasks.train)):
         reporter.warning(warning)
+    learner: Any = services.learner
+    if services.seats.takes_turns:
+        learner = TakingTurns(services.learner, services.engines)
     meter = Meter(services.engines, services.judge, config.budgets.ceilings, path=directory.ledger)
-    jobs = JobSource(
-        build_sampler(config, tasks.train),
-        EffortSchedule(config.budgets, seed=seed),
-        tasks=tasks.train,
-        num_siblings=config.rollout.group_size,
-        sampling=_sampling(config),
-        seed=seed,
-        allotters=build_allotters(config),
-    )
     policies = build_policies(config, directory, services.learner, reporter, tasks.train)
     alarms = HackAlarms(reporter.warning)
     credit = build_credit(config, alarms)
     services.engines.notify = reporter.warning
     explorer = build_explorer(config, services)
-    sources = [services.engines.metrics, services.judge.metrics, services.scorer.metrics, meter.metrics]
+    parts = (services, services.engines, services.judge, services.scorer, meter)
+    sources = [part.metrics for part in parts]
     sources += [part.metrics for part in (credit, explorer) if isinstance(part, GroupCredit | AlarmedCredit | Explorer)]
     return Run(
         loop=config.loop,
         sampling=config.sampling,
         lag=config.buffer,
-        jobs=jobs,
+        jobs=_job_source(config, tasks.train),
         generator=meter,
         judge=meter,
         step_scorer=StepGuard(services.scorer, reporter.warning),
@@ -254,8 +269,8 @@ def build_run(
         shapers=_shapers(config),
         gate=SignalGate(config.sampling),
         credit=reweighed(credit, policies),
-        learner=services.learner,
-        sync=PublishAndProve(services.learner, services.engines, probes, config.learner.probe_tolerance),
+        learner=learner,
+        sync=_sync(config, services, probes),
         recorder=Recorder(directory.groups),
         metrics=ServiceMetricsWriter(directory.root, sources, alarms=alarms),
         reporter=reporter,
@@ -287,6 +302,30 @@ def _clock(config: RunConfig, directory: RunDirectory, services: Services, repor
 def _sampling(config: RunConfig) -> Sampling:
     rollout = config.rollout
     return Sampling(temperature=rollout.temperature, top_p=rollout.top_p, top_k=rollout.top_k)
+
+
+def _job_source(config: RunConfig, tasks: Sequence[Task]) -> JobSource:
+    seed, rollout = config.run.seed, config.rollout
+    return JobSource(
+        build_sampler(config, tasks),
+        EffortSchedule(config.budgets, seed=seed),
+        tasks=tasks,
+        num_siblings=rollout.group_size,
+        sampling=_sampling(config),
+        seed=seed,
+        allotters=build_allotters(config),
+    )
+
+
+def _sync(config: RunConfig, services: Services, probes: Sequence[Sequence[int]]) -> PublishAndProve:
+    """Publish and prove, by the way that the seats allow."""
+    ends = Ends(source=services.learner, sink=services.engines)
+    if services.seats.transfer == "nccl":
+        width = config.rollout.tensor_parallel
+        ends = by_nccl(services.learner, services.engines, make_sender=weight_sides.make_nccl_sender, width=width)
+    elif services.seats.transfer == "ipc":
+        ends = by_ipc(services.learner, services.engines, share=weight_sides.share_by_ipc, merge=weight_sides.merge_ipc)
+    return PublishAndProve(ends.source, ends.sink, probes, config.learner.probe_tolerance)
 
 
 def _online_prm(config: RunConfig, services: Services) -> OnlinePrm | None:

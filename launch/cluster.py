@@ -115,6 +115,36 @@ def original(error: BaseException) -> BaseException:
     return error
 
 
+def reserve(num_gpus: int, *, cpus_each: int, deadline_s: float) -> Any:
+    """A placement group of one bundle a GPU, near each other. Raises ClusterError when they are not there in time."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    group = placement_group([{"GPU": 1, "CPU": cpus_each} for _ in range(num_gpus)], strategy="PACK")
+    try:
+        ray.get(group.ready(), timeout=deadline_s)
+    except ray.exceptions.GetTimeoutError:
+        remove_placement_group(group)
+        there = ray.cluster_resources()
+        raise ClusterError(
+            f"the run needs {num_gpus} GPUs with {cpus_each} CPUs each, and within {deadline_s:g} s the cluster had "
+            f"{there.get('GPU', 0):g} GPUs and {there.get('CPU', 0):g} CPUs in all; lower rollout.num_engines, "
+            "rollout.tensor_parallel or learner.num_ranks, let them share GPUs with cluster.placement, or add nodes"
+        ) from None
+    return group
+
+
+def seat_in(group: Any, bundle: int, *, takes_children: bool = False) -> Any:
+    """Ray's strategy for a process on one bundle; `takes_children`: what it starts is placed in the group as well."""
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    return PlacementGroupSchedulingStrategy(
+        placement_group=group,
+        placement_group_bundle_index=bundle,
+        placement_group_capture_child_tasks=takes_children,
+    )
+
+
 def probe_start(num_cpus: int) -> str:
     """Start Ray, run one task, stop it; for `ponder doctor`. Returns the addresses it listened on."""
     with (

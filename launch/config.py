@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from budgets.config import PLACE, BudgetsConfig
-from launch import credit_rules, diagnostics_rules, effort_rules, mix_rules
+from launch import credit_rules, diagnostics_rules, effort_rules, mix_rules, placement_rules
 from launch.plugin_section import PluginSection
 from launch.sampling_section import SamplingSection
 from prm.config import ExactPrmConfig, NoPrmConfig
@@ -81,6 +81,17 @@ class ClusterConfig(BaseModel):
 
     num_cpus: PositiveInt = 2
     """Cores that the run may count on."""
+
+    placement: Literal["disaggregated", "colocated", "split"] = "disaggregated"
+    """Engines and learner on GPUs of their own; on the same ones in turns, engines asleep while the learner works; or
+    on the same ones at once, each with its share of the memory."""
+
+    engine_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of a GPU's memory that an engine may use where it is colocated or split."""
+
+    publish: Literal["auto", "object_store"] = "auto"
+    """How weights reach the engines: over NCCL between GPUs, over CUDA IPC on shared ones, else through Ray's shared
+    memory; or always through that."""
 
     object_store_gib: Annotated[float, Field(ge=0.08)] = 0.5
     """Shared memory for weights and groups on their way between processes; a publish needs the model's size."""
@@ -159,6 +170,7 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:
+        placement_rules.check(self.cluster.placement, self.rollout, self.learner, self.buffer)
         _groups_have_a_signal(self)
         _signal_is_not_dropped(self)
         _surplus_can_be_carried(self)

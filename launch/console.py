@@ -37,6 +37,7 @@ from rl.metrics import reduce_metrics
 from rl.record import Fate
 from rl.report.curves import ranked_names
 from rl.report.data import TIME_METRICS, Evaluation
+from rl.step_metrics import ROLES
 from rl.verdict import final_rewards, is_correct
 from rollout.schema import Metric, ScoredGroup
 
@@ -196,6 +197,7 @@ class ConsoleReporter:
             efforts={**self._now.efforts, **_efforts(since)},
             tokens_per_s=since.sampled_tokens / seconds,
             split={part: values[name] for part, name in TIME_METRICS.items() if name in values},
+            idle={role: values[f"idle/{role}"] for role in ROLES if f"idle/{role}" in values},
             groups_since_step=0,
         )
         self._line(plain_step(self._now))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import os
 import shutil
 import time
@@ -24,7 +23,6 @@ from launch.errors import SpentRunError
 from launch.manifest import write_json
 from launch.meter import CeilingReached
 from launch.model_dir import replace_directory
-from launch.reporting import PhaseReporter
 from launch.rundir import PhaseLog, RunDirectory
 from launch.summary import summarize
 from launch.task_splits import left_out, load_task_splits, without_tasks
@@ -39,7 +37,6 @@ if TYPE_CHECKING:  # build imports Ray, which must wait for a cluster session
     from launch.build import Services
     from rl.evaluate import EvalResult
     from rl.record import Settled
-    from rl.run import Run
     from rollout.tasks.splits import TaskSplits
 
 MODEL, COLD_START, SERVICES, REPORT = "model", "cold start", "start services", "report"
@@ -143,52 +140,14 @@ def _prepare(job: Work) -> TaskSplits:
 
 
 async def _train(job: Work, tasks: TaskSplits) -> None:
-    from launch import build
-    from rl import driver
-    from rl.resume import resume
+    from launch import build, training
 
     config, directory = job.config, job.directory
     with job.phase(SERVICES):
         verifiers = plugins.verifier_targets(config.rewards, (*tasks.train, *tasks.held_out))
         services = await build.start_services(config, directory, model_dir=directory.start_model, verifiers=verifiers)
         tasks = await _without_quarantined(job, services, tasks)
-    reporter = PhaseReporter(job.console, job.log, num_steps=config.loop.num_steps)
-    run = build.build_run(
-        config,
-        directory,
-        services,
-        tasks=tasks,
-        probes=json.loads(directory.probes.read_text(encoding="utf-8")),
-        geometry_prompts=json.loads(directory.geometry_prompts.read_text(encoding="utf-8")),
-        reporter=reporter,
-    )
-    await resume(run)
-    reporter.resumed(run.step)
-    await _control(job, run)
-    run.mirror = job.mirror
-    run.mirror.begin()
-    await driver.train(run)
-
-
-async def _control(job: Work, run: Run) -> None:
-    """What people asked of this run before holds again, and they may ask for more."""
-    from launch.live.settings import LiveSettings
-    from rl.control import Control
-
-    settings = LiveSettings(job.config, run)
-    run.control = Control(adopt=settings.adopt, log=job.directory.control_log)
-    await run.control.resume(run.step)
-    if not job.config.cluster.control:
-        return
-    from launch.live.control import ControlService
-
-    try:
-        service = ControlService(run, settings, place=job.directory.control, loop=asyncio.get_running_loop())
-    except OSError as error:
-        job.console.warning(f"`ponder ctl` will not reach this run: no port on the loopback interface ({error})")
-        return
-    service.start()
-    run.closers = (*run.closers, service.close)
+    await training.train(job, services, tasks)
 
 
 async def _without_quarantined(job: Work, services: Services, tasks: TaskSplits) -> TaskSplits:

@@ -97,7 +97,11 @@ def _trajectory(group_id: str, recorded: RecordedTrajectory) -> Trajectory:
         thinking=recorded.thinking,
         answer=recorded.answer,
         finish=Finish(recorded.finish),
-        policy=PolicySpan(start=recorded.version_start, end=recorded.version_end),
+        policy=PolicySpan(
+            start=recorded.version_start,
+            end=recorded.version_end,
+            switches=tuple(recorded.version_switches.items()),
+        ),
         error=recorded.error,
     )
 

@@ -52,6 +52,7 @@ class Snapshot:
     efforts: Mapping[str, EffortNow] = field(default_factory=dict)
     tokens_per_s: float | None = None
     split: Mapping[str, float] = field(default_factory=dict)  # part -> seconds of the last step
+    idle: Mapping[str, float] = field(default_factory=dict)  # role -> share of the last step without work
     dropped: Mapping[str, int] = field(default_factory=dict)  # reason -> groups of the whole run
     num_groups: int = 0  # groups of the whole run
     groups_since_step: int = 0
@@ -111,6 +112,8 @@ def plain_step(now: Snapshot) -> str:
         fields.append(f"{now.tokens_per_s:,.0f} tok/s")
     if now.split:
         fields.append(" ".join(f"{part} {now.split[part]:.2f}s" for part in TIME_METRICS if part in now.split))
+    if now.idle:
+        fields.append("idle " + " ".join(f"{role} {percent(share)}" for role, share in now.idle.items()))
     fields.append(f"dropped {sum(now.dropped.values())}/{now.num_groups}")
     if now.seconds_left is not None:
         fields.append(f"left {duration(now.seconds_left)}")
@@ -224,6 +227,9 @@ def _efforts_and_times(now: Snapshot, *, is_ascii: bool) -> Table:
         seconds = now.split[part]
         bar = ("#" if is_ascii else "\u2586") * round(16 * seconds / total) if total else ""
         times.add_row(Text(part, style="dim"), f"{seconds:.2f} s", Text(bar, style=PART_STYLES[part]))
+    if now.idle:
+        shares = ", ".join(f"{role} {percent(share)}" for role, share in now.idle.items())
+        times.add_row(Text("idle", style="dim"), "", Text(shares))
     both = Table.grid(padding=(0, 4))
     both.add_row(efforts, times)
     return both

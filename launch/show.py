@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launch.screen import visible
+from rl.record_reader import RecordedTrajectory
 from rl.report.trajectories import Attempt, Filter, Piece, attempts
 
 SHADES = ("#b03a20", "#a84a35", "#96574a", "#7d5f58", "#666455", "#4f6f66", "#3b7a6d", "#288271", "#148a75")
@@ -133,13 +134,15 @@ def attempt_view(attempt: Attempt) -> Stack:
     body.add_row("outcome", _outcome(attempt))
     body.add_row("reward", _reward(attempt))
     body.add_row("tokens", f"{trajectory.num_thinking_tokens} thinking, {attempt.num_response_tokens} response")
-    start, end = trajectory.version_start, trajectory.version_end
-    body.add_row(
-        "weights", f"version {start}" + (f" to {end}" if end != start else "") + f", finish {trajectory.finish}"
-    )
+    body.add_row("weights", f"{_versions(trajectory)}, finish {trajectory.finish}")
     if trajectory.error:
         body.add_row("error", _plain(trajectory.error))
     return Stack(head, Text(), body)
+
+
+def _versions(trajectory: RecordedTrajectory) -> str:
+    later = [f"{version} from token {place}" for place, version in trajectory.version_switches.items()]
+    return f"version {', '.join([str(trajectory.version_start), *later])}"
 
 
 def colored(pieces: Sequence[Piece]) -> Text:

@@ -140,6 +140,10 @@ class LoopConfig(BaseModel):
     """Name of a metric that the step of a checkpoint must have, such as eval/high/greedy/accuracy; a minus before it
     prefers small values."""
 
+    max_restarts: int = Field(default=2, ge=0)
+    """Deaths of a learner rank or of the reference model's process after which training goes on from the newest
+    checkpoint, in the same run."""
+
     drought_limit: PositiveInt = 512
     """Groups in a row without a training signal after which the run ends, with the reasons counted."""
 

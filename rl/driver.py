@@ -34,6 +34,7 @@ from rl.resume import save_or_warn
 from rl.run import Run
 from rl.scoring import scored_group
 from rl.spares import Spare
+from rl.staleness import token_metrics
 from rl.step_metrics import batch_metrics, group_metrics, labelled, time_metrics
 from rollout.schema import Job, Metric
 
@@ -120,6 +121,7 @@ async def train_step(run: Run, packed: Packed) -> None:
     batch, num_published = packed.batch(run.version), len(run.published)
     results: list[StepResult] = []
     metrics = [*batch_metrics(batch, run.lags(batch)), *reference_metrics(batch)]
+    metrics += token_metrics(batch.fresh, run.published)
     if run.diagnostics is not None:
         metrics += await run.diagnostics.of_batch(batch, run.clock)
     run.is_whole = False

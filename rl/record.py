@@ -55,6 +55,7 @@ SCHEMA = pa.schema(
         ("error", pa.string()),
         ("version_start", pa.int32()),
         ("version_end", pa.int32()),
+        ("version_switches", pa.map_(pa.int32(), pa.int32())),  # token position: the newer version from there on
         ("status", pa.string()),
         ("score", pa.float32()),  # null where unjudged
         ("outcome_reason", pa.string()),
@@ -211,6 +212,7 @@ def _trajectory_columns(scored: ScoredGroup, sibling: int) -> dict[str, Any]:
         "error": trajectory.error,
         "version_start": trajectory.policy.start,
         "version_end": trajectory.policy.end,
+        "version_switches": list(trajectory.policy.switches),
     }
 
 

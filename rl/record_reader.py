@@ -42,6 +42,7 @@ class RecordedTrajectory:
     error: str | None
     version_start: int
     version_end: int
+    version_switches: dict[int, int]  # token position: the newer version from there on
     status: str
     score: float | None
     outcome_reason: str
@@ -155,6 +156,7 @@ def _trajectory(row: dict[str, Any]) -> RecordedTrajectory:
     advantage = ("advantage_mean", "advantage_min", "advantage_max")
     return RecordedTrajectory(
         **{name: row[name] for name in same + verdict + advantage},
+        version_switches=row.get("version_switches") or {},  # absent in files of earlier versions
         token_ids=tuple(row["token_ids"]),
         thinking=_span(row["thinking"]),
         answer=_span(row["answer"]),

@@ -8,10 +8,13 @@
     groups/all_right, groups/all_wrong    shares of the groups with at least two judged answers
     dropped/<reason>, unjudged/<status>   groups without signal, answers without verdict: counts of this step
     advantage/..._of_<quarter>            of what is trained on: mean advantage, and mean size, by response length
-    staleness/lag_<n>                     share of the samples that are n batches old when they are trained on
+    staleness/lag_<n>                     share of the samples whose oldest token is n batches old when trained on;
+                                          of single tokens, see `rl/staleness.py`
     steps/...                             step scores, and whether they agree with the outcome
     hack/...                              signs of reward hacking, see `rl/hack_metrics.py`
     time/<phase>_s, ...tokens_per_s       see `rl/phases.py`
+    idle/<role>                           share of the step in which a role had nothing to do; time/starve_s is the part
+                                          of the learner's that it waited for a batch
 Groups that were dropped count everywhere here: leaving them out would show the filter instead of the model.
 """
 
@@ -45,6 +48,10 @@ MIN_JUDGED = 2
 
 REPORTED_PHASES = ("generate", "judge", "score_steps", "learn", "publish", "starve")
 """Phases with a metric in every step, also when they took no time; "starve" is the learner waiting for a batch."""
+
+
+ROLES = {"engines": ("generate",), "judge": ("judge",), "learner": ("learn", "publish")}
+"""Phases in which a role is at work; those of one role never overlap."""
 
 
 def group_metrics(groups: Sequence[Settled]) -> list[Metric]:
@@ -100,6 +107,10 @@ def time_metrics(lap: Lap, num_loss_tokens: int) -> list[Metric]:
     metrics = [Metric(name="time/step_s", value=lap.seconds, reduce="last")]
     phases = [*REPORTED_PHASES, *(n for n in lap.busy_s if n not in REPORTED_PHASES)]
     metrics += [Metric(name=f"time/{n}_s", value=lap.busy_s.get(n, 0.0), reduce="last") for n in phases]
+    if lap.seconds > 0:
+        for role, work in ROLES.items():
+            share = 1 - sum(lap.busy_s.get(phase, 0.0) for phase in work) / lap.seconds
+            metrics.append(Metric(name=f"idle/{role}", value=max(share, 0.0), reduce="last"))
     for name, phase, tokens in (("generate", "generate", lap.num_sampled_tokens), ("learn", "learn", num_loss_tokens)):
         seconds = lap.busy_s.get(phase, 0.0)
         if seconds > 0:

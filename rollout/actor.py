@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from rollout.generate import generate_group
 from rollout.pool import EnginePool, EngineStats, Member
 from rollout.render import Renderer
 from rollout.schema import Float32Array, Group, Job
+from rollout.seat import EngineSeat, GpuUse
 
 MAX_CALLS = 10_000  # calls an actor accepts at a time; far above what a run keeps in flight
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
@@ -32,8 +33,11 @@ TokenLists = Sequence[Sequence[int]]
 class RolloutActor:
     """One engine with its renderer. A plain class: `start_engines` makes it a Ray actor."""
 
-    def __init__(self, config: RolloutConfig, format: FormatConfig, model_dir: str, *, log_path: str) -> None:
+    def __init__(
+        self, config: RolloutConfig, format: FormatConfig, model_dir: str, *, log_path: str, gpu: GpuUse
+    ) -> None:
         _write_output_to(log_path)
+        self._gpu = gpu
         self._config = config
         self._format = format
         self._model_dir = model_dir
@@ -54,6 +58,7 @@ class RolloutActor:
             seed=seed,
             version=version,
             marks=(self._format.thinking_open, self._format.thinking_close),
+            gpu=self._gpu,
         )
         eos_ids = self._renderer.eos_ids
         await self._engine.complete(Request(prompt_ids=eos_ids[:1], max_tokens=2, stop_ids=()))
@@ -75,13 +80,27 @@ class RolloutActor:
         """Hold generation and prepare for the weights of `version`."""
         await self._engine.start_update(version)
 
-    async def receive(self, chunk: Any) -> None:
-        """Load one chunk: a list of (name, tensor) under checkpoint names."""
+    async def join(self, meeting: dict[str, Any]) -> None:
+        """Meet the sender of the weights."""
+        await self._engine.join(meeting)
+
+    async def receive(self, chunk: Any, merge: Callable[[Any], Any] | None = None, *handles: Any) -> None:
+        """Load one chunk: a list of (name, tensor) under checkpoint names, or the announcement of one."""
+        if merge is not None:
+            chunk = {**chunk, "ipc_handles": merge(handles)}
         await self._engine.load_chunk(chunk)
 
     async def finish_update(self, version: int) -> None:
         """Serve `version` from the next sampled token on."""
         await self._engine.finish_update(version)
+
+    async def sleep(self) -> None:
+        """Give the memory back until the next update."""
+        await self._engine.sleep()
+
+    async def start_over(self) -> None:
+        """Drop everything under way; the next update may be of an older version."""
+        await self._engine.start_over()
 
     async def version(self) -> int:
         """The version that the engine itself says it serves."""
@@ -117,26 +136,36 @@ def _write_output_to(log_path: str) -> None:
 
 
 def start_engines(
-    config: RolloutConfig, format: FormatConfig, model_dir: str, *, log_dir: str, seed: int = 0, version: int = 0
+    config: RolloutConfig,
+    format: FormatConfig,
+    model_dir: str,
+    *,
+    log_dir: str,
+    seed: int = 0,
+    version: int = 0,
+    seats: Sequence[EngineSeat] = (),
 ) -> EnginePool:
     """Start `config.num_engines` engines at the same time and return when all can serve; Ray must be initialized.
 
     `version` is the version of the weights in `model_dir`. Engine i samples with seed `seed + i` where a job brings no
-    seed. Raises ValueError for a model directory that cannot be served and EngineError when a start fails; nothing is
-    left running then.
+    seed. `seats` says where each of them runs; without it Ray finds a place for each, on CUDA with its GPUs. Raises
+    ValueError for a model directory that cannot be served and EngineError when a start fails; nothing is left running
+    then.
     """
     _check_model_dir(model_dir)
-    remote = ray.remote(RolloutActor).options(
-        num_cpus=config.threads_per_engine,
-        num_gpus=1 if config.device == "cuda" else 0,
-        max_concurrency=MAX_CALLS,
-        runtime_env={"env_vars": _environment(config)},
-    )
+    own_gpu = config.device == "cuda" and config.tensor_parallel == 1  # several GPUs are taken by vLLM's own workers
+    anywhere = EngineSeat(options={"num_gpus": 1 if own_gpu else 0})
 
     def spawn(index: int) -> Member:
-        name = f"rollout-{index}"
+        name, seat = f"rollout-{index}", seats[index] if seats else anywhere
         log_path = str(Path(log_dir).absolute() / f"{name}.log")
-        return Member(name, remote.remote(config, format, model_dir, log_path=log_path), log_path)
+        remote = ray.remote(RolloutActor).options(
+            num_cpus=config.threads_per_engine,
+            max_concurrency=MAX_CALLS,
+            runtime_env={"env_vars": {**_environment(config), **seat.environment}},
+            **seat.options,
+        )
+        return Member(name, remote.remote(config, format, model_dir, log_path=log_path, gpu=seat.gpu), log_path)
 
     async def revive(dead: Member) -> Member:
         index = int(dead.name.rpartition("-")[2])

@@ -80,7 +80,9 @@ class RolloutConfig(_Settings):
     top_k: NonNegativeInt = 0
     """Number of most likely tokens that sampling keeps; 0 keeps all."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where an engine computes; cuda takes one GPU an engine."""
+    """Where an engine computes; cuda takes `tensor_parallel` GPUs an engine."""
+    tensor_parallel: PositiveInt = 1
+    """GPUs that one engine splits each matrix over."""
     dtype: Literal["bfloat16", "float16", "float32"] = "float32"
     """Precision of an engine's weights and activations."""
     max_num_seqs: PositiveInt = 128
@@ -90,7 +92,7 @@ class RolloutConfig(_Settings):
     max_model_len: PositiveInt | None = None
     """Longest sequence, prompt and response together; None takes the model's own limit."""
     kv_cache_gib: PositiveFloat = 1.0
-    """Memory for keys and values in each engine, in GiB."""
+    """Memory for keys and values in each engine, in GiB; on GPUs, in each GPU of an engine."""
     block_size: PositiveInt | None = None
     """Tokens of a block of that memory; only whole blocks of a prefix are shared. None leaves it to the engine, which
     takes 128 on a CPU, so that short prefixes are computed again; there it must be a multiple of 32."""
@@ -100,6 +102,9 @@ class RolloutConfig(_Settings):
     """CPU threads of one engine."""
     thinking_cap: Literal["two_phase", "engine"] = "two_phase"
     """Who closes a thinking that reaches its cap: we, between two requests, or the engine, within one."""
+    in_flight: Literal["recompute", "keep"] = "recompute"
+    """What a response that a publish finds unfinished goes on from: its tokens, read again by the new weights, or the
+    keys and values that the old weights made, which is faster and no model's distribution."""
     start_timeout_s: PositiveFloat = 300.0
     """Longest an engine may take to start."""
     max_restarts: NonNegativeInt = 3

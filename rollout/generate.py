@@ -144,8 +144,7 @@ class Attempt:
         self._ids = written.token_ids[start:].tolist()
         self._sampled = written.sampled[start:].tolist()
         self._logprobs = written.sampler_logprobs[start:].tolist()
-        size = sum(self._sampled)
-        self._versions = [written.policy.start] * (size - 1) + [written.policy.end] * min(size, 1)
+        self._versions = written.policy.at(np.flatnonzero(written.sampled)).tolist()
         self._reading = read_response(self._ids, self._renderer)
         self._is_cut = self._was_forced_shut()
 
@@ -200,7 +199,7 @@ class Attempt:
     def trajectory(self, finish: Finish, version: int) -> Trajectory:
         """`version` stands in for the policy where nothing was sampled."""
         padding = len(self._prompt)
-        versions = self._versions or [version]
+        places = [padding + i for i, is_sampled in enumerate(self._sampled) if is_sampled]
         reading = self._reading
         return Trajectory(
             group_id=self._job.group_id,
@@ -214,7 +213,7 @@ class Attempt:
             thinking=reading.thinking,
             answer=reading.answer,
             finish=finish,
-            policy=PolicySpan(start=versions[0], end=versions[-1]),
+            policy=PolicySpan.of(self._versions or [version], places or [0]),
         )
 
     def _settle(self) -> Finish | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,7 @@ from rollout.engine import EngineDeadError, EngineError, EngineTimeoutError
 from rollout.schema import Float32Array, Group, Job, Metric
 
 TokenLists = Sequence[Sequence[int]]
+_NUMBERS = itertools.count()  # a process that is started again gets another one
 DEATHS = (EngineDeadError, EngineTimeoutError)
 
 
@@ -33,8 +36,34 @@ class Member:
         self.name = name
         self.actor = actor
         self.log_path = log_path
+        self.number = next(_NUMBERS)
         self.num_pending = 0  # siblings asked for and not yet returned
         self.is_buried = False
+        self._idle_since: float | None = time.monotonic()
+        self._idle_s = 0.0
+
+    @contextlib.contextmanager
+    def working(self, num_siblings: int) -> Iterator[None]:
+        """Count siblings as pending, and the time without any as idle."""
+        if self._idle_since is not None:
+            self._idle_s += time.monotonic() - self._idle_since
+            self._idle_since = None
+        self.num_pending += num_siblings
+        try:
+            yield
+        finally:
+            self.num_pending -= num_siblings
+            if not self.num_pending:
+                self._idle_since = time.monotonic()
+
+    def take_idle_s(self) -> float:
+        """Seconds without a sibling to write since the last call."""
+        now = time.monotonic()
+        if self._idle_since is not None:
+            self._idle_s += now - self._idle_since
+            self._idle_since = now
+        idle, self._idle_s = self._idle_s, 0.0
+        return idle
 
     async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
         """Call a method of the actor. Raises an EngineError that names the engine, the call and the log."""
@@ -95,6 +124,7 @@ class EnginePool:
         self._revivals: set[asyncio.Task[None]] = set()
         self._failure: EngineError | None = None
         self._num_lost = self._num_reissued = 0
+        self._metered_at = time.monotonic()
         self.notify: Callable[[str], None] = lambda message: None  # told what the run survives
         self.observe: Callable[[str, str], AbstractContextManager[None]] = lambda engine, method: nullcontext()
 
@@ -119,13 +149,32 @@ class EnginePool:
         self._returned.clear()
         await self._on_all("begin_update", version)
 
-    async def receive(self, chunk_ref: Any) -> None:
-        """Load one chunk everywhere: a Ray reference to a list of (name, tensor). The driver never reads it."""
-        await self._on_all("receive", chunk_ref)
+    @property
+    def member_ids(self) -> tuple[int, ...]:
+        """Which processes serve now: an engine that was started again is another one."""
+        return tuple(member.number for member in self._serving)
+
+    async def join(self, meetings: Sequence[Any]) -> None:
+        """Tell each serving engine, in the order of `member_ids`, where it meets the sender of the weights."""
+        pairs = zip(tuple(self._serving), meetings, strict=True)
+        await asyncio.gather(*(self._call(member, "join", meeting) for member, meeting in pairs))
+
+    async def receive(self, chunk: Any, *more: Any) -> None:
+        """Load one chunk everywhere: a Ray reference to a list of (name, tensor), which the driver never reads; or its
+        announcement, where the tensors come by way of the GPUs, with how to merge handles and references to them."""
+        await self._on_all("receive", chunk, *more)
 
     async def finish_update(self, version: int) -> None:
         """Serve `version` everywhere from the next sampled token on."""
         await self._on_all("finish_update", version)
+
+    async def sleep(self) -> None:
+        """Give the memory back, everywhere, until the next update."""
+        await self._on_all("sleep")
+
+    async def start_over(self) -> None:
+        """Drop everything under way, everywhere: the next update may be of an older version."""
+        await self._on_all("start_over")
 
     async def versions(self) -> list[int]:
         """The version that each engine says it serves."""
@@ -140,7 +189,13 @@ class EnginePool:
         return list(await self._on_all("stats"))
 
     def metrics(self) -> list[Metric]:
+        """Also the share of the time since the last call in which an engine had nothing to write: mean and largest."""
+        now = time.monotonic()
+        seconds, self._metered_at = max(now - self._metered_at, 1e-9), now
+        idle = [min(member.take_idle_s() / seconds, 1.0) for member in self._serving]
         return [
+            Metric(name="engines/idle_mean", value=sum(idle) / max(len(idle), 1), reduce="last"),
+            Metric(name="engines/idle_most", value=max(idle, default=0.0), reduce="last"),
             Metric(name="engines/serving", value=len(self._serving), reduce="last"),
             Metric(name="engines/lost", value=self._num_lost, reduce="last"),
             Metric(name="engines/jobs_reissued", value=self._num_reissued, reduce="last"),
@@ -161,16 +216,14 @@ class EnginePool:
             if self._failure is not None:
                 raise self._failure
             member = min(self._serving, key=lambda m: m.num_pending)
-            member.num_pending += size
             try:
-                return await self._call(member, method, argument)
+                with member.working(size):
+                    return await self._call(member, method, argument)
             except DEATHS as error:
                 if is_last or not self._serving:
                     self._failure = self._failure or error
                     raise self._failure from error.__cause__
                 self._num_reissued += 1
-            finally:
-                member.num_pending -= size
         raise AssertionError("the second attempt returns or raises")
 
     async def _on_all(self, method: str, *args: Any) -> list[Any]:

@@ -26,6 +26,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rollout.policy_span import PolicySpan as PolicySpan
+
 Int32Array = npt.NDArray[np.int32]
 Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -161,18 +163,6 @@ class Finish(enum.StrEnum):
     PROMPT_TOO_LONG = "prompt_too_long"
     ABORTED = "aborted"
     ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicySpan:
-    """Weight versions (numbers of optimizer steps) at the first and at the last sampled token."""
-
-    start: int
-    end: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.end:
-            raise ValueError(f"policy versions must satisfy 0 <= start <= end, got {self.start}, {self.end}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

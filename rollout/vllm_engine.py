@@ -18,19 +18,20 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from vllm import EngineArgs, LLMEngine, SamplingParams, TokensPrompt
 from vllm.config import ReasoningConfig, WeightTransferConfig
 from vllm.exceptions import VLLMClientError
 from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind
 
 from rollout import weight_transfer
 from rollout.config import RolloutConfig
 from rollout.engine import Completion, EngineDeadError, Request, RequestError
 from rollout.schema import Float32Array
+from rollout.seat import GpuUse
+from rollout.vllm_requests import completion_of, prompt_logprobs, sampling_params
 
 BYTES_PER_GIB = 1024**3
+FIRST = -1  # priority of what must not wait behind a queue of responses: smaller is earlier
 Answers = list[tuple["asyncio.Future[Any]", Any]]
 
 
@@ -48,6 +49,8 @@ class VllmEngine:
         self._names = itertools.count()
         self._version = version
         self._closes_thinking = False
+        self._keeps_cache = False
+        self._gives_up = True
         self._max_model_len = 0
         # Counted by the thread, read by the event loop.
         self.num_prompt_tokens = 0
@@ -57,6 +60,8 @@ class VllmEngine:
         self._engine: Any = None
         self._waiting: dict[str, asyncio.Future[RequestOutput]] = {}
         self._updating_to: int | None = None
+        self._is_dropped = False  # started over, and no update has begun since
+        self._label = str(version)  # of the weights that are loaded
 
     @classmethod
     async def start(
@@ -67,6 +72,7 @@ class VllmEngine:
         seed: int,
         version: int = 0,
         marks: tuple[str, str] = ("<think>", "</think>"),
+        gpu: GpuUse = GpuUse(),  # noqa: B008 - frozen
     ) -> VllmEngine:
         """Return when the model is loaded. `marks` open and close the thinking, for `thinking_cap = "engine"`.
 
@@ -74,9 +80,14 @@ class VllmEngine:
         """
         self = cls(version)
         self._closes_thinking = config.thinking_cap == "engine"
+        self._keeps_cache = config.in_flight == "keep"
+        self._gives_up = gpu.transfer == "object_store"
         ready = self._loop.create_future()
         self._thread = threading.Thread(
-            target=self._run, args=(config, model_dir, seed, marks, ready), name="engine", daemon=True
+            target=self._run,
+            args=(lambda: _build(config, model_dir, seed, marks, gpu), ready),
+            name="engine",
+            daemon=True,
         )
         self._thread.start()
         self._max_model_len = await ready
@@ -99,10 +110,10 @@ class VllmEngine:
     async def complete(self, request: Request) -> Completion:
         """Sample one continuation. Cancelling the call aborts the request."""
         try:
-            params = _sampling_params(request)
+            params = sampling_params(request)
         except (ValueError, VLLMClientError) as error:
             raise RequestError(f"the engine refused a request: {error}") from error
-        return _completion(await self._submit(request.prompt_ids, params))
+        return completion_of(await self._submit(request.prompt_ids, params))
 
     async def probe(self, sequences: Sequence[Sequence[int]]) -> list[Float32Array]:
         """Log-probability of each token given its prefix, at temperature 1, under the current weights.
@@ -112,24 +123,45 @@ class VllmEngine:
         """
         # A sampled token is not wanted, but vLLM has no request without one.
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-        outputs = await asyncio.gather(*(self._submit(ids, params) for ids in sequences))
-        return [_prompt_logprobs(output) for output in outputs]
+        outputs = await asyncio.gather(*(self._submit(ids, params, priority=FIRST) for ids in sequences))
+        return [prompt_logprobs(output) for output in outputs]
 
     async def start_update(self, version: int) -> None:
         """Stop stepping and prepare for the tensors of `version`; requests in flight wait."""
         await self._do(lambda: self._start_update(version))
 
-    async def load_chunk(self, chunk: weight_transfer.Chunk) -> None:
-        """Load one chunk of the started update."""
-        await self._do(lambda: self._rpc("update_weights", update_info={"weights": chunk}))
+    async def join(self, meeting: dict[str, Any]) -> None:
+        """Meet the sender of weights that come by way of the GPUs."""
+        await self._do(lambda: self._rpc("init_weight_transfer_engine", init_info=meeting))
+
+    async def load_chunk(self, chunk: weight_transfer.Chunk | dict[str, Any]) -> None:
+        """Load one chunk of the started update: its tensors, or what announces those that come another way."""
+        info = chunk if isinstance(chunk, dict) else {"weights": chunk}
+        await self._do(lambda: self._rpc("update_weights", update_info=info))
 
     async def finish_update(self, version: int) -> None:
         """Switch to the new weights and step again.
 
-        Requests in flight recompute their keys and values: every later token is drawn from the new weights alone.
+        Requests in flight recompute their keys and values, so that every later token is drawn from the new weights
+        alone; with `in_flight = "keep"` they go on from what the old weights made. New requests never do.
         """
         await self._do(lambda: self._finish_update(version))
         self._version = version
+
+    async def sleep(self) -> None:
+        """Give the memory of weights, keys and values back; the next update wakes the engine. Safe to call again.
+
+        Ends the engine while a request is in flight.
+        """
+        await self._do(self._sleep)
+
+    async def start_over(self) -> None:
+        """Drop every request and whatever was loaded halfway: the next update may be of any version, an older one too.
+
+        For weights that go back to a checkpoint. Nothing is stepped before that update.
+        """
+        await self._do(self._start_over)
+        self._version = 0
 
     async def reported_version(self) -> int:
         """The version that the engine itself reports."""
@@ -142,10 +174,10 @@ class VllmEngine:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
-    async def _submit(self, prompt_ids: Sequence[int], params: SamplingParams) -> RequestOutput:
+    async def _submit(self, prompt_ids: Sequence[int], params: SamplingParams, *, priority: int = 0) -> RequestOutput:
         name = str(next(self._names))
-        prompt = TokensPrompt(prompt_token_ids=[int(i) for i in prompt_ids])
-        future = self._post(lambda future: self._add(name, prompt, params, future))
+        ids = [int(i) for i in prompt_ids]
+        future = self._post(lambda future: self._add(name, ids, params, priority, future))
         try:
             return await future
         except asyncio.CancelledError:
@@ -168,11 +200,9 @@ class VllmEngine:
 
     # -------------------------------------------------------------------------------------------- for the thread
 
-    def _run(
-        self, config: RolloutConfig, model_dir: str, seed: int, marks: tuple[str, str], ready: asyncio.Future[int]
-    ) -> None:
+    def _run(self, build: Callable[[], LLMEngine], ready: asyncio.Future[int]) -> None:
         try:
-            self._engine = _build(config, model_dir, seed=seed, marks=marks)
+            self._engine = build()
             self._engine.set_weight_version(str(self._version))
         except BaseException as error:  # noqa: BLE001 - raised to the caller of `start`
             self._answer([(ready, error)])
@@ -204,9 +234,14 @@ class VllmEngine:
                 self._answer([(future, EngineDeadError(f"the engine stopped: {type(error).__name__}: {error}"))])
                 raise
 
-    def _add(self, name: str, prompt: TokensPrompt, params: SamplingParams, future: asyncio.Future[Any]) -> None:
+    def _add(
+        self, name: str, ids: list[int], params: SamplingParams, priority: int, future: asyncio.Future[Any]
+    ) -> None:
+        prompt = TokensPrompt(prompt_token_ids=ids)
+        if self._keeps_cache:  # nothing that other weights have cached fits
+            prompt["cache_salt"] = self._label if self._updating_to is None else str(self._updating_to)
         try:
-            self._engine.add_request(name, prompt, params)
+            self._engine.add_request(name, prompt, params, priority=priority)
         except Exception as error:  # noqa: BLE001 - one bad request must not end the engine
             self._answer([(future, RequestError(f"the engine refused a request: {type(error).__name__}: {error}"))])
             return
@@ -240,20 +275,47 @@ class VllmEngine:
                     waiting.append(item[1])
         self._answer([(future, death) for future in waiting])
 
+    def _sleep(self) -> None:
+        if self._waiting:
+            raise RuntimeError(
+                f"an engine that takes turns with the learner must have no request in flight, got {len(self._waiting)}"
+            )
+        if not self._engine.is_sleeping():
+            self._engine.sleep(level=2)  # nothing is kept: the next update brings all weights
+
     def _start_update(self, version: int) -> None:
         current = int(self._engine.get_weight_version())
         if version < current:
             raise ValueError(f"a weight update must not go back: version {version} after {current}")
+        if self._engine.is_sleeping():
+            self._engine.wake_up(["weights"])  # keys and values follow when the learner's copies are gone
         self._rpc("start_weight_update")
-        self._updating_to = version
+        self._updating_to, self._is_dropped = version, False
 
     def _finish_update(self, version: int) -> None:
         if version != self._updating_to:
             raise ValueError(f"finish of weight version {version}, but the update started is {self._updating_to}")
         self._rpc("finish_weight_update")
+        if self._engine.is_sleeping():
+            self._engine.wake_up(["kv_cache"])
         self._engine.set_weight_version(str(version))
-        self._engine.reset_prefix_cache(reset_running_requests=True)
+        self._label = str(version)
+        if not self._keeps_cache:
+            self._engine.reset_prefix_cache(reset_running_requests=True)
         self._updating_to = None
+
+    def _start_over(self) -> None:
+        self._engine.abort_request(list(self._waiting))
+        gone = RequestError("the request was dropped: the weights go back to a checkpoint")
+        self._answer([(future, gone) for future in self._waiting.values()])
+        self._waiting.clear()
+        self._engine.reset_prefix_cache(reset_running_requests=True)  # versions will come again with other weights
+        if self._updating_to is not None and not self._is_dropped:
+            if self._gives_up:  # vLLM's own backends finish half an update without asking
+                self._rpc("update_weights", update_info={"weights": []})
+            self._rpc("finish_weight_update")
+        self._label, self._updating_to, self._is_dropped = "0", 0, True
+        self._engine.set_weight_version(self._label)
 
     def _rpc(self, method: str, **kwargs: Any) -> None:
         self._engine.collective_rpc(method, kwargs=kwargs)
@@ -262,7 +324,7 @@ class VllmEngine:
 # ------------------------------------------------------------------------------------------------ to and from vLLM
 
 
-def _build(config: RolloutConfig, model_dir: str, *, seed: int, marks: tuple[str, str]) -> LLMEngine:
+def _build(config: RolloutConfig, model_dir: str, seed: int, marks: tuple[str, str], gpu: GpuUse) -> LLMEngine:
     weight_transfer.register()
     # When a prompt is split over steps vLLM winds the request's own generator back, which a CPU generator cannot do:
     # there, prompts stay whole.
@@ -280,59 +342,22 @@ def _build(config: RolloutConfig, model_dir: str, *, seed: int, marks: tuple[str
         enable_prefix_caching=True,
         enable_chunked_prefill=False if on_cpu else None,
         async_scheduling=False,
+        scheduling_policy="priority",
         logprobs_mode="processed_logprobs",
         generation_config="vllm",
-        weight_transfer_config=WeightTransferConfig(backend=weight_transfer.BACKEND),
+        weight_transfer_config=WeightTransferConfig(
+            backend=weight_transfer.BACKEND if gpu.transfer == "object_store" else gpu.transfer
+        ),
         disable_log_stats=True,
     )
+    if config.tensor_parallel > 1:  # its workers are Ray actors on the engine's bundles, see `launch/placement.py`
+        args.tensor_parallel_size, args.distributed_executor_backend = config.tensor_parallel, "ray"
+    if gpu.memory_share is not None:
+        args.gpu_memory_utilization = gpu.memory_share
+    args.enable_sleep_mode = gpu.sleeps
     if config.thinking_cap == "engine":
         args.reasoning_config = ReasoningConfig(reasoning_start_str=marks[0], reasoning_end_str=marks[1])
     return LLMEngine.from_engine_args(args)
-
-
-def _sampling_params(request: Request) -> SamplingParams:
-    """Only what the request says may end it; the text is needed only to find stop texts."""
-    return SamplingParams(
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=request.top_k,
-        seed=request.seed,
-        thinking_token_budget=request.thinking_budget,
-        stop_token_ids=list(request.stop_ids),
-        stop=list(request.stop_texts),
-        include_stop_str_in_output=True,
-        ignore_eos=True,
-        logprobs=0,  # the sampled token's own and no others
-        flat_logprobs=True,
-        detokenize=bool(request.stop_texts),
-        skip_special_tokens=False,
-        spaces_between_special_tokens=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _completion(output: RequestOutput) -> Completion:
-    sampled = output.outputs[0]
-    if sampled.finish_reason not in ("stop", "length", "abort"):
-        raise RequestError(f"the engine ended a request with {sampled.finish_reason!r}: {sampled.stop_reason}")
-    spans = sampled.weight_versions
-    if not spans or len(sampled.logprobs.logprobs) != len(sampled.token_ids):
-        raise RequestError("the engine returned tokens without their weight versions or log-probabilities")
-    versions = [(int(span.version), span.end - span.start) for span in spans]
-    return Completion(
-        token_ids=np.asarray(sampled.token_ids, dtype=np.int32),
-        logprobs=np.asarray(sampled.logprobs.logprobs, dtype=np.float32),
-        versions=np.repeat(*np.asarray(versions, dtype=np.int32).T),
-        finish=sampled.finish_reason,
-    )
-
-
-def _prompt_logprobs(output: RequestOutput) -> Float32Array:
-    """[L] from the positions of a prompt, each a mapping from token to log-probability, the first None."""
-    ids = output.prompt_token_ids
-    found = (position[token].logprob for token, position in zip(ids[1:], output.prompt_logprobs[1:], strict=True))
-    return np.asarray([0.0, *found], dtype=np.float32)
 
 
 def _resolve(answers: Answers) -> None:

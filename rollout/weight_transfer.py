@@ -49,17 +49,23 @@ class SharedMemoryTransfer(WeightTransferEngine[InitInfo, UpdateInfo]):  # type:
         super().__init__(*args)
         self._expected = {name for name, _ in self.model.named_parameters()}
         self._written: set[str] | None = set()
+        self._is_given_up = False
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
         """Nothing to connect to."""
 
     def start_weight_update(self) -> None:
         """Put the layers on the meta device, to be materialized as their tensors arrive."""
-        self._written = set()
+        self._written, self._is_given_up = set(), False
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: UpdateInfo) -> None:
-        """Load one chunk. A chunk may end in the middle of a layer."""
+        """Load one chunk. A chunk may end in the middle of a layer; one without tensors gives the update up.
+
+        An update that is given up must still be finished: a layer keeps count of what it was given, and half of an old
+        checkpoint must not complete it.
+        """
+        self._is_given_up = not update_info.weights
         written = self.model.load_weights(update_info.weights)
         if written is None:  # some architectures do not report what they wrote
             self._written = None
@@ -71,7 +77,7 @@ class SharedMemoryTransfer(WeightTransferEngine[InitInfo, UpdateInfo]):  # type:
         finalize_layerwise_reload(self.model, self.model_config)
         self._repack_tied_head()
         missing = sorted(self._expected - self._written) if self._written is not None else []
-        if missing:
+        if missing and not self._is_given_up:
             raise ValueError(
                 f"a weight update must cover every parameter; {len(missing)} of {len(self._expected)} were not in it: "
                 f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}. Send the whole checkpoint"

@@ -13,7 +13,8 @@ def misfits(config: RunConfig, roles: list[Role], machine: Machine, *, num_machi
     """What cannot work, empty for a plan that fits."""
     return [
         *_memory(roles, machine, num_machines),
-        *_gpus(roles, machine, num_machines),
+        *_gpus(config, roles, machine, num_machines),
+        *_shared_gpus(config, roles, machine),
         *_disk_and_cores(config, machine),
     ]
 
@@ -31,15 +32,17 @@ def _memory(roles: list[Role], machine: Machine, num_machines: int) -> list[str]
     ]
 
 
-def _gpus(roles: list[Role], machine: Machine, num_machines: int) -> list[str]:
+def _gpus(config: RunConfig, roles: list[Role], machine: Machine, num_machines: int) -> list[str]:
     on_gpu = [role for role in roles if role.device == "cuda"]
     wanted, there = sum(role.count for role in on_gpu), machine.num_gpus * num_machines
+    if config.cluster.placement != "disaggregated":
+        wanted -= config.learner.num_ranks  # each sits where a part of an engine sits
     found = []
     if wanted > there:
         listed = ", ".join(f"{role.count} x {role.name}" for role in on_gpu)
         found.append(
-            f"{listed} take one GPU each, {wanted} in all, and there are {there}: lower rollout.num_engines or "
-            "learner.num_ranks, set reference.placement = 'learner', or name more machines"
+            f"{listed} take {wanted} GPUs, and there are {there}: lower rollout.num_engines or learner.num_ranks, let "
+            "them share GPUs (cluster.placement), set reference.placement = 'learner', or name more machines"
         )
     for role in on_gpu:
         room = machine.gpu_memory_gib * GPU_SHARE
@@ -50,6 +53,32 @@ def _gpus(roles: list[Role], machine: Machine, num_machines: int) -> list[str]:
                 f"share is {part}, {role.parts[part]:.1f} GiB: {_remedy(part)}"
             )
     return found
+
+
+def _shared_gpus(config: RunConfig, roles: list[Role], machine: Machine) -> list[str]:
+    """Engine and learner rank on one GPU: in turns the rank stays and only what a step needs goes, at once both fit."""
+    kind, share = config.cluster.placement, config.cluster.engine_share
+    if kind == "disaggregated" or not machine.num_gpus:
+        return []
+    engine = next(role for role in roles if role.name.startswith("engine"))
+    rank = next(role for role in roles if role.name == "learner rank")
+    room = machine.gpu_memory_gib * GPU_SHARE
+    if kind == "colocated":
+        awake = engine.memory_gib + sum(rank.parts[part] for part in ("weights", "gradients", "optimizer", "process"))
+        if awake <= room:
+            return []
+        return [
+            f"cluster.placement = 'colocated' keeps a learner rank's weights and optimizer beside an awake engine, "
+            f"{awake:.1f} GiB, and a GPU has {room:.1f} GiB to give: lower rollout.kv_cache_gib, raise "
+            "learner.zero_stage with more ranks, or set placement = 'disaggregated'"
+        ]
+    shares = ((engine, share, "rollout.kv_cache_gib"), (rank, 1 - share, "learner.micro_batch_tokens"))
+    return [
+        f"cluster.placement = 'split' with engine_share = {share} leaves {part * room:.1f} GiB of a GPU to "
+        f"{role.name}, which needs {role.memory_gib:.1f} GiB: change cluster.engine_share, or lower {setting}"
+        for role, part, setting in shares
+        if role.memory_gib > part * room
+    ]
 
 
 def _disk_and_cores(config: RunConfig, machine: Machine) -> list[str]:

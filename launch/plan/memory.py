@@ -6,7 +6,7 @@
     activations    T n (10 H + 2 K + 4 I) b, and without a variable-length kernel 2 T R A n b for the scores;
                    with gradient checkpointing T n H b plus one layer of the former
     logits         learner.max_logit_mib or T V 4, the smaller, twice: values and gradient
-    engine         P b  +  rollout.kv_cache_gib  +  one published chunk  +  process
+    engine         P b / rollout.tensor_parallel  +  rollout.kv_cache_gib  +  one published chunk  +  process
     learned PRM    P b, twice for a log-ratio of two models  +  12 P where it is trained online  +  activations of one
                    batch of prm.batch_tokens (of a layer, of all where it is trained)  +  process; P as the policy's
     reference      P b  +  logits  +  process; none of its own where the learner lends it room
@@ -58,7 +58,13 @@ def roles(config: RunConfig, shape: ModelShape) -> list[Role]:
             {"process": PROCESS_GIB["driver"], "objects": config.cluster.object_store_gib},
         ),
         _role("judge", 1, "cpu", config.rewards.sandbox.num_workers, _workers(config.rewards.sandbox.num_workers)),
-        _role("engine", config.rollout.num_engines, engine, config.rollout.threads_per_engine, _engine(config, shape)),
+        _role(
+            "engine" if width(config) == 1 else f"engine's part on one of its {width(config)} GPUs",
+            config.rollout.num_engines * width(config),
+            engine,
+            config.rollout.threads_per_engine,
+            _engine(config, shape),
+        ),
         _role(
             "learner rank",
             config.learner.num_ranks,
@@ -90,8 +96,13 @@ def _workers(count: int) -> dict[str, float]:
     return {"process": PROCESS_GIB["judge"], "workers": 0.1 * count}
 
 
+def width(config: RunConfig) -> int:
+    """GPUs of one engine; 1 on CPUs."""
+    return config.rollout.tensor_parallel if config.rollout.device == "cuda" else 1
+
+
 def _engine(config: RunConfig, shape: ModelShape) -> dict[str, float]:
-    weights = shape.num_parameters * BYTES[config.rollout.dtype] / GIB
+    weights = shape.num_parameters * BYTES[config.rollout.dtype] / GIB / width(config)
     return {
         "weights": weights,
         "keys and values": config.rollout.kv_cache_gib,

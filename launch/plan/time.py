@@ -2,7 +2,8 @@
 
     decoding   waves * L * max( (P b + B K_b) / bandwidth, 2 P B / operations ) / 0.6
                waves = ceil(sequences of an engine / max_num_seqs); B sequences at a time; L longest response;
-               K_b bytes of keys and values of a sequence half as long as it may become
+               K_b bytes of keys and values of a sequence half as long as it may become; an engine on several GPUs has
+               the operations and the bandwidth of all of them
     learning   6 P T / (ranks * operations * 0.4), a third more with gradient checkpointing; T tokens of the batch
     lag        with buffer.max_lag = 0 a step takes decoding + learning, otherwise the longer of the two
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 
 from launch.config import RunConfig
 from launch.plan.machine import Machine
-from launch.plan.memory import BYTES, longest_sequence
+from launch.plan.memory import BYTES, longest_sequence, width
 from launch.plan.shape import ModelShape
 
 DECODING_SHARE = 0.6
@@ -64,6 +65,7 @@ def _decode(config: RunConfig, shape: ModelShape, machine: Machine, sequences: i
     flops, bandwidth = _peaks(rollout.device, rollout.threads_per_engine, machine)
     size = BYTES[rollout.dtype]
     cache = shape.num_layers * shape.kv_width * size * longest_sequence(config)  # keys and values at half the length
+    flops, bandwidth = flops * width(config), bandwidth * width(config)
     moved = (shape.num_parameters * size + at_once * cache) / bandwidth
     computed = 2 * shape.num_parameters * at_once / flops
     token = max(moved, computed) / DECODING_SHARE + ENGINE_STEP_S[rollout.device]

@@ -22,6 +22,7 @@ from rl.losses.estimator_config import StreamEstimators
 from rl.packing import MicroBatch, PackedBatch, pack
 from rollout.schema import Float32Array
 
+DEATH_GRACE_S = 10.0  # seconds in which the death of a rank must show after another rank's call failed
 KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 
 
@@ -51,8 +52,31 @@ class LearnerRank(ReferenceHost):
     def version(self) -> int:
         return self._engine.version
 
-    def export_chunk(self, index: int) -> list[tuple[str, Any]]:
-        return self._engine.export_chunk(index)
+    def export_chunk(self, index: int) -> tuple[bool, list[tuple[str, Any]]]:
+        """A receipt and the chunk, two objects: whoever waits for the first need not fetch the second."""
+        return True, self._engine.export_chunk(index)
+
+    def announce_chunk(self, index: int) -> dict[str, list[Any]]:
+        return self._engine.exporter.announce(index)
+
+    def open_channel(self, make_sender: Callable[[str, int, int], Any], address: str, port: int, size: int) -> None:
+        if (before := getattr(self, "_sender", None)) is not None:
+            before.close()
+        self._sender = make_sender(address, port, size)
+
+    def send_chunk(self, index: int) -> None:
+        """Collective; the first rank sends."""
+        chunk = self._engine.exporter.chunk(index, place="first")
+        if chunk:
+            self._sender.send(chunk)
+
+    def share_chunk(self, index: int, share: Callable[[Any], Any]) -> tuple[bool, Any]:
+        """A receipt, and handles of the chunk's tensors, which are kept until `drop_chunk`. Collective."""
+        self._shared = self._engine.exporter.chunk(index, place="all")
+        return True, share(self._shared)
+
+    def drop_chunk(self) -> None:
+        self._shared = []
 
     def checksums(self) -> dict[str, str]:
         return self._engine.checksums()
@@ -71,6 +95,12 @@ class LearnerRank(ReferenceHost):
 
     def adopt(self, config: LearnerConfig, loss: LossConfig, temperature: float) -> None:
         self._engine.adopt(config, loss, temperature)
+
+    def give_back(self) -> None:
+        """What this rank keeps of its GPU for later goes back to the others on it."""
+        import torch
+
+        torch.cuda.empty_cache()
 
     def save(self, path: str) -> None:
         self._engine.save(path)
@@ -141,9 +171,37 @@ class LearnerClient:
         """References to chunks of the full weights, each a list of (Hugging Face name, CPU tensor)."""
         info = await self.ready()
         for index in range(info.num_chunks):
-            chunk, *others = [rank.export_chunk.remote(index) for rank in self._ranks]
-            yield chunk  # never awaited here: that would fetch the tensors into the driver
-            await self._results(others)
+            pairs = [rank.export_chunk.options(num_returns=2).remote(index) for rank in self._ranks]
+            await self._results([receipt for receipt, _ in pairs])  # else an engine would be blamed for a dead rank
+            yield pairs[0][1]  # never awaited here: that would fetch the tensors into the driver
+
+    async def announce_chunk(self, index: int) -> dict[str, list[Any]]:
+        """Names, dtypes and shapes of a chunk, for whoever receives it on a GPU."""
+        announced: list[dict[str, list[Any]]] = await self._results([self._ranks[0].announce_chunk.remote(index)])
+        return announced[0]
+
+    async def meeting_place(self) -> tuple[str, int]:
+        """An address and a free port of the first rank's machine."""
+        found: list[str] = await self._results([self._ranks[0].meeting_point.remote(is_local=False)])
+        host, _, port = found[0].removeprefix("tcp://").rpartition(":")
+        return host, int(port)
+
+    async def open_channel(self, make_sender: Callable[[str, int, int], Any], host: str, port: int, size: int) -> None:
+        """Let the first rank meet the engines' workers; returns when all `size` have met."""
+        await self._results([self._ranks[0].open_channel.remote(make_sender, host, port, size)])
+
+    async def send_chunk(self, index: int) -> None:
+        """Broadcast a chunk to those who have met; returns when they have received it."""
+        await self._all(lambda rank: rank.send_chunk.remote(index))
+
+    async def share_chunk(self, index: int, share: Callable[[Any], Any]) -> list[Any]:
+        """References to what `share` makes of a chunk in each rank, which keeps it until `drop_chunk`."""
+        pairs = [rank.share_chunk.options(num_returns=2).remote(index, share) for rank in self._ranks]
+        await self._results([receipt for receipt, _ in pairs])
+        return [handles for _, handles in pairs]
+
+    async def drop_chunk(self) -> None:
+        await self._all(lambda rank: rank.drop_chunk.remote())
 
     async def checksums(self) -> dict[str, str]:
         """Digest of every exported tensor."""
@@ -180,6 +238,10 @@ class LearnerClient:
         await self._all(lambda rank: rank.adopt.remote(config, loss, temperature))
         self._config, self._loss = config, loss
 
+    async def give_back(self) -> None:
+        """Let the other processes on the ranks' GPUs have what a step needed and the next one will need again."""
+        await self._all(lambda rank: rank.give_back.remote())
+
     async def save(self, path: str) -> None:
         """Write `path/model` (Hugging Face format, tokenizer included), optimizer, version and random state."""
         await self._all(lambda rank: rank.save.remote(path))
@@ -213,13 +275,34 @@ class LearnerClient:
         return await self._results([call(rank) for rank in self._ranks])
 
     async def _results(self, references: list[Any]) -> list[Any]:
-        """All results, or the first exception as the remote code raised it, with the remote traceback as its cause."""
+        """All results, or the first exception as the remote code raised it, with the remote traceback as its cause.
+
+        A dead rank is the cause of whatever the others then say about their broken collective, so it comes first.
+        """
         try:
             return list(await asyncio.gather(*references))
-        except ray.exceptions.RayTaskError as error:
+        except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError) as error:
+            if (death := await self._death(references)) is not None:
+                raise death from error
+            assert isinstance(error, ray.exceptions.RayTaskError)
             raise error.cause from error
-        except ray.exceptions.RayActorError as error:
-            raise LearnerDiedError(f"a learner rank died; its log is in {self._log_dir}: {error}") from error
+
+    async def _death(self, references: list[Any]) -> LearnerDiedError | None:
+        """The death among the answers of a call that failed; a rank that is only slow to answer is not waited for."""
+        answers = [asyncio.ensure_future(asyncio.wrap_future(reference.future())) for reference in references]
+        await asyncio.wait(answers, timeout=DEATH_GRACE_S if len(answers) > 1 else None)
+        found = None
+        for rank, answer in enumerate(answers):
+            error = answer.exception() if answer.done() else None
+            answer.cancel()
+            if found is None and isinstance(error, ray.exceptions.RayActorError):
+                where = f"its log: {self._log_dir}/learner_rank{rank}.log"
+                found = LearnerDiedError(f"learner rank {rank} died: {_first_line(error)}; {where}")
+        return found
+
+
+def _first_line(error: BaseException | None) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def start_learner(
@@ -233,6 +316,7 @@ def start_learner(
     total_steps: int,
     load_loss: Callable[[], Any] | None = None,
     streams: StreamEstimators | None = None,
+    seats: Sequence[Mapping[str, Any]] = (),
 ) -> LearnerClient:
     """Start the ranks and return without waiting for them: the engines can start at the same time.
 
@@ -244,6 +328,7 @@ def start_learner(
         log_dir: gets one log file a rank, with whatever the libraries print, and a batch that broke the learner.
         total_steps: training steps (batches) of the whole run, for the learning-rate schedule.
         load_loss: called in each rank's process for the function of a plugin loss.
+        seats: Ray's options of each rank, its GPU and where it is; without it Ray finds one.
         streams: how replayed samples, demonstrations and text are trained on; None takes the defaults.
     """
     if temperature <= 0:
@@ -253,8 +338,13 @@ def start_learner(
     if on_cpu:
         here = ray.get_runtime_context().get_node_id()
         options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
-    actor = ray.remote(LearnerRank).options(runtime_env={"env_vars": rank_environment(config)}, **options)
-    ranks = [actor.remote(str(Path(log_dir) / f"learner_rank{i}.log")) for i in range(config.num_ranks)]
+    options["runtime_env"] = {"env_vars": rank_environment(config)}
+    ranks = [
+        ray.remote(LearnerRank)
+        .options(**{**options, **(seats[i] if seats else {})})
+        .remote(str(Path(log_dir) / f"learner_rank{i}.log"))
+        for i in range(config.num_ranks)
+    ]
 
     address = ranks[0].meeting_point.remote(is_local=on_cpu)
     settings = {

@@ -263,6 +263,10 @@ class LearnerEngine:
         """Full weights of one chunk, on the CPU, by Hugging Face name; empty on all ranks but the first. Collective."""
         return self._exporter.chunk(index)
 
+    @property
+    def exporter(self) -> Exporter:
+        return self._exporter
+
     def checksums(self) -> dict[str, str]:
         """Digest of every exported tensor. Collective; empty on all ranks but the first."""
         return self._exporter.checksums()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any, Literal
 
 import torch
 
@@ -29,8 +30,19 @@ class Exporter:
     def num_chunks(self) -> int:
         return len(self._plan)
 
-    def chunk(self, index: int) -> Named:
-        """Weights of one chunk by Hugging Face name, adapters merged."""
+    def announce(self, index: int) -> dict[str, list[Any]]:
+        """Names, dtypes and whole shapes of one chunk, in its order. Not collective: nothing is gathered."""
+        parameters = dict(self._model.named_parameters())
+        wanted = [parameters[name] for name in self._plan[index]]
+        return {
+            "names": [published_name(name) for name in self._plan[index]],
+            "dtype_names": [str(parameter.dtype).removeprefix("torch.") for parameter in wanted],
+            "shapes": [list(getattr(parameter, "ds_shape", parameter.shape)) for parameter in wanted],
+        }
+
+    def chunk(self, index: int, *, place: Literal["cpu", "first", "all"] = "cpu") -> Named:
+        """Weights of one chunk by Hugging Face name, adapters merged: copies on the CPU of the first rank, or on the
+        device of the first or of all ranks."""
         parameters = dict(self._model.named_parameters())
         wanted = [(name, parameters[name]) for name in self._plan[index]]
         adapters = {name: adapted_layer(self._model, name) for name in self._plan[index]}
@@ -43,13 +55,14 @@ class Exporter:
             if is_adapter(f".{name}")
         ]
         with torch.no_grad(), self._whole(needed):
-            if self._rank != 0:
+            if self._rank != 0 and place != "all":
                 return []
+            copy = _copy if place == "cpu" else _copy_there
             merged = []
             for name, parameter in wanted:
                 layer = adapters[name]
                 value = parameter.detach() if layer is None else merge(parameter.detach(), layer)
-                merged.append((published_name(name), _copy(value)))
+                merged.append((published_name(name), copy(value)))
             return merged
 
     def adapters(self) -> dict[str, torch.Tensor]:
@@ -70,6 +83,10 @@ class Exporter:
 def _copy(value: torch.Tensor) -> torch.Tensor:
     # Copied: ZeRO keeps parameters as views of one flat buffer, and pickling a view carries the whole buffer.
     return value.to("cpu", copy=True).contiguous()
+
+
+def _copy_there(value: torch.Tensor) -> torch.Tensor:
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def _plan(model: torch.nn.Module) -> list[list[str]]:

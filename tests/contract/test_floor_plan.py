@@ -17,7 +17,7 @@ ALL_PYTHON = sorted(SOURCES + [p for d in ("tests", "benchmarks", "examples") fo
 
 # library -> files (or folders, with a trailing slash) that may import it
 OWNERS: dict[str, tuple[str, ...]] = {
-    "vllm": ("rollout/vllm_engine.py", "rollout/weight_transfer.py", "prm/models/pooling.py"),
+    "vllm": ("rollout/vllm_", "rollout/weight_transfer.py", "rollout/weight_sender.py", "prm/models/pooling.py"),
     "ray": (
         "rollout/actor.py",
         "rollout/pool.py",
@@ -35,6 +35,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "torch": (
         "rollout/vllm_engine.py",
         "rollout/weight_transfer.py",
+        "rollout/weight_sender.py",
         "rl/losses/",
         "rl/learner/",
         "rl/diagnostics/",

@@ -1,18 +1,13 @@
-"""Stand-ins for the parts around the training loop, with scripted delays and faults. Fakes stand at ports only.
-
-`play` runs a coroutine on a virtual clock: a sleep of an hour takes no time, and the order of events is exact.
-"""
+"""Stand-ins for the parts around the training loop, with scripted delays and faults. Fakes stand at ports only."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-from unittest.mock import patch
 
 import numpy as np
 
@@ -49,47 +44,13 @@ from rollout.schema import (
     Trajectory,
     task_key,
 )
+from tests.fakes.clock import VirtualClockLoop as VirtualClockLoop
+from tests.fakes.clock import inline as inline
+from tests.fakes.clock import play as play
 
 T = TypeVar("T")
 Delay = Callable[[], float]
 PROMPT_LEN = 2
-
-
-class VirtualClockLoop(asyncio.SelectorEventLoop):
-    """An event loop that jumps to the next timer whenever nothing is ready."""
-
-    def __init__(self) -> None:
-        self._elapsed = 0.0
-        super().__init__(_Jumper(self))
-
-    def time(self) -> float:
-        return self._elapsed
-
-    def jump(self, seconds: float) -> None:
-        self._elapsed += seconds
-
-
-class _Jumper(selectors.DefaultSelector):
-    def __init__(self, loop: VirtualClockLoop) -> None:
-        super().__init__()
-        self._loop = loop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            raise RuntimeError("every task waits and no timer is set: a deadlock")
-        self._loop.jump(max(0.0, timeout))
-        return super().select(0)
-
-
-async def inline(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """What a thread would do, done at once: the virtual clock must not jump while a thread works."""
-    return function(*args, **kwargs)
-
-
-def play(work: Coroutine[Any, Any, T]) -> T:
-    """Run on the virtual clock."""
-    with patch("asyncio.to_thread", inline), asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
-        return runner.run(work)
 
 
 def make_tasks(count: int) -> list[Task]:
@@ -101,9 +62,18 @@ def make_tasks(count: int) -> list[Task]:
 
 
 def make_trajectory(
-    group_id: str, sibling: int, *, length: int = 4, version: int = 0, finish: Finish = Finish.STOP
+    group_id: str,
+    sibling: int,
+    *,
+    length: int = 4,
+    version: int = 0,
+    finish: Finish = Finish.STOP,
+    versions: Sequence[int] = (),
 ) -> Trajectory:
-    """`length` sampled tokens of one character each after a prompt of PROMPT_LEN tokens; all of it is thinking."""
+    """`length` sampled tokens of one character each after a prompt of PROMPT_LEN tokens; all of it is thinking.
+
+    `versions` are those of single tokens, in place of `version`.
+    """
     total = PROMPT_LEN + length
     return Trajectory(
         group_id=group_id,
@@ -117,7 +87,7 @@ def make_trajectory(
         thinking=(0, length),
         answer=None,
         finish=finish,
-        policy=PolicySpan(start=version, end=version),
+        policy=PolicySpan.of(versions or [version] * length, range(PROMPT_LEN, total)),
     )
 
 
@@ -166,6 +136,7 @@ class FakeEngines:
     publish_fault: Callable[[int], Awaitable[None]] | None = None
     versions: list[int] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    in_flight: bool = False  # a publish changes the weights under responses that are being written
 
     def __post_init__(self) -> None:
         self.versions = [0] * self.num_engines
@@ -176,9 +147,20 @@ class FakeEngines:
         version = self.versions[engine]
         if self.fault is not None:
             await self.fault(job)
-        await asyncio.sleep(self.delay())
-        siblings = [make_trajectory(job.group_id, i, version=version) for i in range(job.num_siblings)]
+        if self.in_flight:
+            siblings = await asyncio.gather(*(self._write(job, i, engine) for i in range(job.num_siblings)))
+        else:
+            await asyncio.sleep(self.delay())
+            siblings = [make_trajectory(job.group_id, i, version=version) for i in range(job.num_siblings)]
         return Group(job=job, trajectories=tuple(siblings))
+
+    async def _write(self, job: Job, sibling: int, engine: int) -> Trajectory:
+        """Token by token, each from the weights that the engine has at that moment."""
+        versions = []
+        for _ in range(4):
+            await asyncio.sleep(self.delay())
+            versions.append(self.versions[engine])
+        return make_trajectory(job.group_id, sibling, versions=versions)
 
     async def publish(self, version: int) -> list[Metric]:
         """Engines change over one after the other."""
@@ -231,8 +213,8 @@ class FakeLearner:
             await self.fault(batch)
         if not batch.label:
             self.published.append(self.version)
-            oldest = min((s.policy.start for s in batch.fresh), default=self.version)
-            self.lags.append(sum(v > oldest for v in self.published))
+            drawn = {int(v) for s in batch.fresh for v in s.policy.at(np.flatnonzero(s.loss_mask))}  # of all tokens
+            self.lags.append(max((sum(v > old for v in self.published) for old in drawn), default=0))
         await asyncio.sleep(self.delay())
         self.trained.append(batch)
         self.version += self.optimizer_steps

@@ -117,7 +117,7 @@ async def test_ranks_accumulation_and_stages_agree_and_stop_together(model_dir: 
             assert before == await two.checksums()
 
         ray.kill(two._ranks[1])
-        with pytest.raises(LearnerDiedError, match=r"a learner rank died; its log is in .*_log"):
+        with pytest.raises(LearnerDiedError, match=r"learner rank 1 died: .*; its log: .*_log/learner_rank1.log"):
             for _ in range(100):  # the process ends a moment after the call returns
                 await two.version()
                 await asyncio.sleep(0.1)

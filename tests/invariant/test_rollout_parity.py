@@ -222,8 +222,58 @@ async def test_an_update_in_flight_splits_a_trajectory_at_one_token(served: Serv
         got = trajectory.sampler_logprobs[trajectory.sampled]
         is_old = np.abs(previous[trajectory.sampled] - got) < TOLERANCE
         is_new = np.abs(new[trajectory.sampled] - got) < TOLERANCE
-        splits = [k for k in range(1, len(got)) if is_old[:k].all() and is_new[k:].all()]
-        assert splits, "tokens must come from the old weights first and from the new ones after"
+        ((switch, version),) = trajectory.policy.switches
+        first = int(np.searchsorted(np.flatnonzero(trajectory.sampled), switch))
+        assert version == served.version and 0 < first < len(got)
+        assert is_old[:first].all() and is_new[first:].all(), "the new weights answer from the recorded token on"
+
+
+@pytest.fixture
+def keeping(ray_session: None, tmp_path: Path) -> Iterator[Served]:
+    """An engine whose responses in flight go on from the keys and values of the old weights."""
+    from transformers import AutoModelForCausalLM
+
+    path = build_tiny_model(tmp_path / "model", tied=False, seed=6)
+    config = CONFIG.model_copy(update={"in_flight": "keep"})
+    pool = start_engines(config, FormatConfig(prefill_thinking=True), str(path), log_dir=str(tmp_path / "logs"))
+    yield Served(pool=pool, model=AutoModelForCausalLM.from_pretrained(path))
+    pool.close()
+
+
+async def test_a_kept_cache_serves_the_response_in_flight_and_no_other(keeping: Served) -> None:
+    prompt = LONG_PROMPT  # its first block is cached by the request in flight
+    running = asyncio.ensure_future(keeping.pool.generate(job(prompt, answer=180, siblings=8)))
+    await asyncio.sleep(0.05)
+    keeping.move(0.05)
+    await keeping.publish()
+    fresh = await keeping.pool.generate(job(prompt, answer=8))
+    assert {t.policy.start for t in fresh.trajectories} == {keeping.version}
+    assert max(keeping.worst(t) for t in fresh.trajectories) < TOLERANCE, "a new request read what old weights cached"
+    continued = [t for t in (await running).trajectories if t.policy.switches]
+    assert continued, "no trajectory was in flight during the update"
+    for trajectory in continued:
+        later = trajectory.sampled & (np.arange(len(trajectory.token_ids)) >= trajectory.policy.switches[0][0])
+        difference = np.abs(keeping.logprobs(trajectory.token_ids) - trajectory.sampler_logprobs)[later]
+        assert difference.max() > 10 * TOLERANCE, "these tokens are of neither model alone"
+
+
+async def test_weights_go_back_after_an_update_that_was_given_up(served: Served) -> None:
+    """The learner died in the middle of a publish and goes on from an older version."""
+    import ray
+
+    running = asyncio.ensure_future(served.pool.generate(job("5+1=", answer=180)))
+    await asyncio.sleep(0.05)
+    await served.pool.begin_update(served.version + 7)
+    halfway = [(name, tensor.detach() * 2) for name, tensor in served.model.named_parameters()][:7]
+    await served.pool.receive(ray.put(halfway))  # it ends in the middle of a layer
+    await served.pool.start_over()
+    assert {t.finish for t in (await running).trajectories} == {Finish.ERROR}
+    served.move(0.05)
+    served.version = max(served.version - 2, 0)
+    await served.publish()
+    group = await served.pool.generate(job(LONG_PROMPT))
+    assert {t.policy.start for t in group.trajectories} == {served.version}
+    assert max(served.worst(t) for t in group.trajectories) < TOLERANCE
 
 
 async def test_the_thinking_cap_is_enforced_and_masked(served: Served) -> None:

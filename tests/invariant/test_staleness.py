@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from rl.buffer import Buffer, Slot
 from rl.config import SamplingConfig
 from rl.control import Control
 from rl.driver import train
+from rl.metrics import read_metrics
 from rl.run import Run, RunFailedError
 from tests.fakes.loop import World, make_world, play, random_delay
 
@@ -33,11 +35,13 @@ def random_world(directory: Path, seed: int, max_lag: int, groups_per_step: int,
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.integers(0, 10_000), st.integers(0, 3), st.integers(1, 4), st.booleans())
-def test_bound_holds(seed: int, max_lag: int, groups_per_step: int, replaces: bool) -> None:
+@given(st.integers(0, 10_000), st.integers(0, 3), st.integers(1, 4), st.booleans(), st.booleans())
+def test_bound_holds(seed: int, max_lag: int, groups_per_step: int, replaces: bool, in_flight: bool) -> None:
+    """Of every token, also where a publish changes the weights in the middle of a response."""
     sampling = SamplingConfig(on_drop="replace", max_refills=2) if replaces else SamplingConfig()
     with tempfile.TemporaryDirectory() as directory:
         world = random_world(Path(directory), seed, max_lag, groups_per_step, sampling=sampling)
+        world.engines.in_flight = in_flight
         world.judge.verdict = lambda job, sibling: float(sibling % 2 and int(job.group_id[1:]) % 4 != seed % 4)
         play(train(world.run))
     assert [step for step, _ in world.reporter.steps] == list(range(1, NUM_STEPS + 1))
@@ -53,6 +57,26 @@ def test_bound_is_reached(tmp_path: Path) -> None:
     world.learner.delay = lambda: 100.0
     play(train(world.run))
     assert world.learner.lags == [0, 1, 2, 2, 2, 2, 2, 2]
+
+
+def test_responses_in_flight_say_which_token_is_from_which_weights(tmp_path: Path) -> None:
+    world = random_world(tmp_path, seed=5, max_lag=2, groups_per_step=3)
+    world.engines.in_flight = True
+    play(train(world.run))
+    samples = [s for batch in world.learner.trained for s in batch.samples]
+    continued = [s for s in samples if s.policy.switches]
+    assert continued, "no publish met a response in flight"
+    for sample in continued:
+        versions = sample.policy.at(np.flatnonzero(sample.loss_mask))
+        assert versions[0] == sample.policy.start < sample.policy.end == versions[-1]
+    rows = [
+        line["metrics"] for line in read_metrics(tmp_path / "metrics.jsonl") if "staleness/continued" in line["metrics"]
+    ]
+    assert max(row["staleness/continued"] for row in rows) > 0
+    for row in rows:
+        shares = {n: v for n, v in row.items() if n.startswith("staleness/tokens_lag_")}
+        assert sum(shares.values()) == pytest.approx(1)
+        assert max(int(n.rpartition("_")[2]) for n in shares) == row["buffer/max_staleness"] <= 2
 
 
 def test_without_lag_generation_and_training_take_turns(tmp_path: Path) -> None:

@@ -101,3 +101,17 @@ def test_task_keys_depend_on_content_only() -> None:
     assert task_key(prompt, "2") == task_key((Message(role="user", content="1+1="),), "2")
     assert task_key(prompt, "2") != task_key(prompt, "3")
     assert len(task_key(prompt, "2")) == 16
+
+
+def test_a_policy_span_knows_the_version_of_every_token() -> None:
+    span = PolicySpan.of([3, 3, 5, 5, 6], [4, 5, 7, 8, 9])  # token 6 was put in
+    assert (span.start, span.end, span.switches) == (3, 6, ((7, 5), (9, 6)))
+    assert span.at(np.arange(4, 11)).tolist() == [3, 3, 3, 5, 5, 6, 6]
+    assert PolicySpan.of([2], [0]) == PolicySpan(start=2, end=2)
+    assert PolicySpan(start=1, end=3).at(np.array([0, 50])).tolist() == [1, 1]  # not known where: as old as the oldest
+
+
+@pytest.mark.parametrize("switches", [((7, 5),), ((7, 6), (7, 6)), ((9, 5), (7, 6)), ((7, 3), (8, 6)), ((-1, 6),)])
+def test_switches_must_rise_from_start_to_end(switches: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ValueError, match="switches must rise"):
+        PolicySpan(start=3, end=6, switches=switches)

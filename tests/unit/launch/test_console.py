@@ -55,7 +55,8 @@ def test_without_a_terminal_a_step_is_one_plain_line() -> None:
     # Sampled: 4 x (16 + 17) + 4 x (16 + 17) + 4 x (30 + 17) = 452 tokens in 2 s.
     assert line == (
         "step 1/3 | reward 0.500 | low 50.0% 16.0 tok | medium 50.0% 16.0 tok | high 50.0% 30.0 tok | 226 tok/s | "
-        "generate 0.92s judge 0.20s learn 0.68s publish 0.05s | dropped 1/3 | left 4.0 s"
+        "generate 0.92s judge 0.20s learn 0.68s publish 0.05s | "
+        "idle engines 30.0% learner 50.0% | dropped 1/3 | left 4.0 s"
     )
 
 

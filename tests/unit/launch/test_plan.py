@@ -109,9 +109,43 @@ def test_gpus_are_counted_and_their_memory_is_kept() -> None:
     planned = roles(config, SMOLLM2)
     assert misfits(config, planned, BOX, num_machines=2) == []
     (found,) = misfits(config, planned, BOX)
-    assert "6 x engine, 4 x learner rank take one GPU each, 10 in all, and there are 8" in found
+    assert "6 x engine, 4 x learner rank take 10 GPUs, and there are 8" in found
     tight = misfits(config, planned, replace(BOX, gpu_memory_gib=5.0), num_machines=2)
     assert len(tight) == 1 and "learner rank needs" in tight[0] and "gradient_checkpointing" in tight[0]
+
+
+def test_an_engine_on_several_gpus_splits_its_weights_and_adds_their_speed() -> None:
+    on_gpu = ["rollout.device=cuda", "learner.device=cuda"]
+    smollm2 = ROOT / "launch/recipes/smollm2.toml"
+    one, two = (recipe.load(smollm2, [*on_gpu, f"rollout.tensor_parallel={width}"]) for width in (1, 2))
+    whole = next(role for role in roles(one, SMOLLM2) if role.name == "engine")
+    part = next(role for role in roles(two, SMOLLM2) if role.name.startswith("engine's part"))
+    assert (whole.count, part.count) == (1, 2) and part.parts["weights"] == whole.parts["weights"] / 2
+    assert step_time(two, SMOLLM2, BOX).decode_s < step_time(one, SMOLLM2, BOX).decode_s
+    (found,) = misfits(two, roles(two, SMOLLM2), replace(BOX, num_gpus=2))
+    assert "take 3 GPUs, and there are 2" in found
+
+
+def test_shared_gpus_are_counted_once_and_must_hold_both() -> None:
+    settings = ["rollout.device=cuda", "learner.device=cuda", "rollout.num_engines=8", "learner.num_ranks=8"]
+    smollm2 = ROOT / "launch/recipes/smollm2.toml"
+    split = recipe.load(smollm2, [*settings, "cluster.placement=split"])
+    turns = recipe.load(smollm2, [*settings, "cluster.placement=colocated"])
+    planned = roles(split, SMOLLM2)
+    assert misfits(split, planned, BOX) == [] and misfits(turns, planned, BOX) == []
+    engine = next(role for role in planned if role.name == "engine")
+    rank = next(role for role in planned if role.name == "learner rank")
+    stays = rank.memory_gib - rank.parts["activations"] - rank.parts["logits"] + engine.memory_gib
+    for spare, count in ((0.01, 0), (-0.01, 1)):
+        box = replace(BOX, gpu_memory_gib=max(stays, rank.memory_gib) / 0.92 + spare)
+        found = [line for line in misfits(turns, planned, box) if "colocated" in line]
+        assert len(found) == (count if stays > rank.memory_gib else 0)
+    narrow = recipe.load(smollm2, [*settings, "cluster.placement=split", "cluster.engine_share=0.01"])
+    (found,) = misfits(narrow, planned, BOX)
+    assert (
+        "engine_share = 0.01 leaves 0.7 GiB of a GPU to engine, which needs" in found
+        and "rollout.kv_cache_gib" in found
+    )
 
 
 def test_the_command_prints_a_plan_and_refuses_one_that_cannot_fit() -> None:

@@ -78,6 +78,8 @@ def test_phases_measure_the_union_of_their_calls() -> None:
     values = reduce_metrics(time_metrics(lap, num_loss_tokens=50))
     assert values["generate/tokens_per_s"] == 20 and values["learn/tokens_per_s"] == 50
     assert values["time/publish_s"] == 0
+    idle = {name: value for name, value in values.items() if name.startswith("idle/")}
+    assert idle == pytest.approx({"idle/engines": 0.4, "idle/judge": 1.0, "idle/learner": 0.9})
     now = 14.0
     three.__exit__(None, None, None)
     assert clock.lap().busy_s == {"learn": 4}

@@ -28,7 +28,7 @@ async def test_a_request_may_be_added_before_its_caller_continues() -> None:
     from rollout.vllm_engine import VllmEngine
 
     class Refusing:
-        def add_request(self, *_: Any) -> None:
+        def add_request(self, *_: Any, **__: Any) -> None:
             raise ValueError("no room")
 
     engine = VllmEngine(version=0)

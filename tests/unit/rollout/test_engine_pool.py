@@ -150,6 +150,8 @@ async def test_a_dead_engine_s_jobs_are_issued_once_more_elsewhere(killed: list[
     assert len(second.calls) == 4 and killed == [first]  # ended once, though two jobs died with it
     assert len(told) == 1 and "Its jobs go to the other 1; it is not started again" in told[0]
     found = {metric.name: metric.value for metric in pool.metrics()}
+    idle = [found.pop(name) for name in ("engines/idle_mean", "engines/idle_most")]
+    assert 0 <= idle[0] == idle[1] <= 1  # of the one that is left
     assert found == {"engines/serving": 1, "engines/lost": 1, "engines/jobs_reissued": 2}
     assert await pool.versions() == [3]
 
@@ -238,3 +240,17 @@ def test_model_directories_are_checked_before_anything_starts(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"a model directory must hold weights \(\*.safetensors"):
         start()
+
+
+async def test_an_engine_without_a_sibling_to_write_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("rollout.pool.time.monotonic", lambda: now)
+    member = Member("rollout-0", None, "log")
+    with member.working(4), member.working(2):
+        now = 105.0
+    now = 107.0
+    assert member.num_pending == 0 and member.take_idle_s() == 2.0
+    now = 108.0
+    with member.working(1):
+        now = 120.0
+        assert member.take_idle_s() == 1.0 and member.take_idle_s() == 0.0
