@@ -211,7 +211,7 @@ def main() -> int:
 
 
 def _fail(error: Exception) -> int:
-    from launch.errors import InterruptedRunError, SpentRunError, first_cause, notes, one_line
+    from launch.errors import InterruptedRunError, SpentRunError, first_cause, last_words
 
     cause = first_cause(error)
     if isinstance(cause, InterruptedRunError):
@@ -220,7 +220,7 @@ def _fail(error: Exception) -> int:
     if isinstance(cause, SpentRunError):
         sys.stderr.write(f"{cause}\n")
         return SPENT
-    sys.stderr.write("\n".join([f"error: {one_line(cause)}", *notes(error)]) + "\n")
+    sys.stderr.write("\n".join(last_words(error)) + "\n")
     return USER_ERROR if isinstance(cause, ValueError) else FAILURE
 
 
