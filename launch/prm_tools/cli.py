@@ -123,6 +123,37 @@ def train(
     )  # fmt: skip
 
 
+class Format(StrEnum):
+    """What files of labels can be written as."""
+
+    PONDER = "ponder"
+    PROCESSBENCH = "processbench"
+    PRMBENCH = "prmbench"
+    PRM800K = "prm800k"
+    MATH_SHEPHERD = "math_shepherd"
+
+
+@app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(help="Labels in any format that is known.")],
+    out: Annotated[Path, typer.Option(help="File to write: .jsonl, and .parquet for our own format.")],
+    to: Annotated[Format, typer.Option(help="Format to write.")] = Format.PONDER,
+) -> None:
+    """Write labels in another format; rows that it cannot express are left out and counted.
+
+    Example:
+
+    ponder prm convert labels.jsonl --to processbench --out bench.jsonl
+    """
+    from prm.data import write_rows
+    from prm.formats import read_any, write_as
+
+    found, rows = read_any(data)
+    written = write_rows(out, rows) if to is Format.PONDER else write_as(to.value, out, rows)
+    left_out = f", {len(rows) - written} left out: {to.value} cannot express them" if written < len(rows) else ""
+    typer.echo(f"{written} rows from {found} to {to.value}{left_out}")
+
+
 @app.command("eval")
 def evaluate(
     data: Annotated[Path, typer.Option(help="Labels: ProcessBench, PRMBench, PRM800K, Math-Shepherd, or ours.")],

@@ -17,6 +17,7 @@ from launch.prm_tools import label as prm_label
 from launch.prm_tools import train as prm_train
 from prm.config import SeparatorSplitter
 from prm.data import StepRow, read_rows, write_rows
+from prm.formats import read_any
 from prm.generative import GenerativeScorer, messages_for, read_verdict
 from prm.label.ports import Opening, Written
 from prm.label.run import label_tasks
@@ -159,6 +160,19 @@ def test_files_are_labelled_and_measured_from_the_command_line(tmp_path: Path) -
     figures: dict[str, Any] = json.loads((tmp_path / "figures.json").read_text())
     assert figures["first_error"]["mean_f1"] == 1.0 and figures["steps"]["auc"] == 1.0
     assert figures["first_error"]["splits"]["gsm8k"]["num_errors"] == 2
+
+
+def test_labels_are_converted_from_the_command_line(tmp_path: Path) -> None:
+    ours, bench, runner = tmp_path / "x.jsonl", tmp_path / "b.jsonl", CliRunner()
+    unknown = StepRow(id="u", question="q", steps=("a", "b"), labels=(None, None))
+    write_rows(ours, [*rows(), unknown])
+    done = runner.invoke(app, ["prm", "convert", str(ours), "--to", "processbench", "--out", str(bench)])
+    assert done.exit_code == 0, done.output
+    assert "3 rows from" in done.output and "1 left out: processbench cannot express them" in done.output
+    assert [row.first_error for row in read_any(bench)[1]] == [1, -1, 0]
+    back = runner.invoke(app, ["prm", "convert", str(bench), "--out", str(tmp_path / "z.parquet")])
+    assert back.exit_code == 0 and "left out" not in back.output
+    assert [row.labels for row in read_rows(tmp_path / "z.parquet")] == [row.labels for row in rows()]
 
 
 def test_settings_that_are_unknown_are_named() -> None:
