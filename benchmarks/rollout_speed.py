@@ -4,6 +4,8 @@ The pool is what training uses: Ray actors, jobs of siblings, token-exact trajec
 log-probabilities. Against it stands one call of `vllm.LLM.generate` with the same prompts, limits and seeds in a
 process of its own (see eval_speed.py, whose requests these are). Tokens per second count from the first job to the last
 group; starting is not counted. The metric is the median over --rounds pairs of pool / bare, the order alternating.
+Ray gives its workers a lower priority than this process has, which on a machine that does anything else would be
+measured instead: here the pool's side is told to keep it.
 
 Not called rollout.py: a script of that name would stand before the package `rollout` for every benchmark.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -67,7 +70,8 @@ def compare(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, flo
 
 def run_pool(asked: Mapping[str, Any]) -> dict[str, Any]:
     command = [sys.executable, __file__, "--pool", json.dumps(asked)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = {**os.environ, "RAY_worker_niceness": "0"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
