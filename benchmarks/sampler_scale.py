@@ -24,12 +24,13 @@ import numpy as np
 from result import arguments, finish
 
 from rl.checkpoint import Checkpointer
-from rl.sampling.config import CurriculumSampling, RifSampling, StatSampling, VadeSampling
+from rl.sampling.config import CurriculumSampling, RifSampling, StatSampling, TierSampling, VadeSampling
 from rl.sampling.curriculum import Curriculum
 from rl.sampling.picker import Picker
 from rl.sampling.quotas import Quotas
 from rl.sampling.rif import KEPT, SOLVED, Rif
 from rl.sampling.stat import Stat
+from rl.sampling.tiers import Tiers
 from rl.sampling.uniform import Uniform
 from rl.sampling.vade import Vade
 from rl.verdict import Tally
@@ -54,6 +55,7 @@ def rules(num_tasks: int) -> dict[str, Callable[[], Picker]]:
         "rif": lambda: Rif(num_tasks, RifSampling(type="rif"), seed=0),
         "rif_all_tried": lambda: all_tried(Rif(num_tasks, RifSampling(type="rif"), seed=0), num_tasks),
         "stat": lambda: Stat(skills, np.arange(num_tasks + 1), numbers % NUM_SKILLS, StatSampling(type="stat"), seed=0),
+        "tiers": lambda: Tiers(numbers % 3.0, TierSampling(type="tiers", steps=WARM), seed=0),
         "quotas_of_vade": lambda: Quotas(
             names,
             domains,
