@@ -18,7 +18,8 @@ training, dropped groups included. The goal is uniform's final reward, the mean 
 seeds. An arm is there when the mean of LAST evaluations in a row, averaged over the seeds, reaches the goal for the
 first time; its tokens then, divided by uniform's tokens when it is there itself, are its ratio. An arm that never gets
 there has no ratio, and `reached` says so. informative_share is the share of generated groups with right and wrong
-answers. DAPO generates up to four groups for one, so it gets fewer steps.
+answers; accuracy_last_by_terms says what was learned, and what was lost, in the last evaluation. DAPO generates up to
+four groups for one, so it gets fewer steps.
 
 Finished runs are kept in --runs and not run again, so the benchmark can be stopped and started at will.
 """
@@ -30,7 +31,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,20 @@ class Curve:
     accuracy: dict[int, float]
     num_groups: int
     num_informative: int
+    by_terms: Mapping[int, float] = field(default_factory=dict)  # last evaluation: accuracy by number of terms
 
     def points(self) -> tuple[list[int], list[float]]:
         steps = sorted(self.accuracy)
         return [self.tokens[step] for step in steps], [self.accuracy[step] for step in steps]
+
+    def as_json(self) -> dict[str, list[Any]]:
+        tokens, accuracy = self.points()
+        return {"updates": sorted(self.accuracy), "tokens": tokens, "accuracy": accuracy}
+
+    def after(self, updates: int) -> float:
+        """Accuracy after so many updates, on straight lines between evaluations."""
+        steps = sorted(self.accuracy)
+        return float(np.interp(updates, steps, [self.accuracy[step] for step in steps]))
 
     def smoothed(self) -> tuple[list[int], list[float]]:
         """Tokens at an evaluation, mean of the LAST evaluations up to it."""
@@ -86,7 +97,18 @@ def read_curve(directory: Path) -> Curve:
         num_informative += int(np.count_nonzero(scores.any(axis=1) & ~scores.all(axis=1)))
     lines = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
     accuracy = {line["step"]: line["metrics"][EVALUATED] for line in lines if EVALUATED in line["metrics"]}
-    return Curve(tokens, accuracy, num_groups, num_informative)
+    return Curve(tokens, accuracy, num_groups, num_informative, by_terms(directory, max(accuracy)))
+
+
+def by_terms(directory: Path, step: int) -> dict[int, float]:
+    """Held-out accuracy by number of terms."""
+    right: dict[int, list[bool]] = {}
+    table = pq.read_table(directory / "groups" / f"eval-{step:06d}.parquet", columns=["prompt", "score"])
+    for row in table.to_pylist():
+        right.setdefault(row["prompt"][-1]["content"].count("+") + 1, []).append(
+            row["score"] is not None and row["score"] >= 0.5
+        )
+    return {terms: statistics.fmean(answers) for terms, answers in sorted(right.items())}
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[np.ndarray, np.ndarray]:
@@ -108,12 +130,13 @@ def summary(curves: Mapping[tuple[str, int], Curve]) -> dict[str, Any]:
     for (arm, _), curve in curves.items():
         by_arm.setdefault(arm, []).append(curve)
     found = {arm: of_arm(mine, by_arm) for arm, mine in by_arm.items()}
-    return {"arms": found, "curves": {f"{arm}-{seed}": curve.points() for (arm, seed), curve in curves.items()}}
+    return {"arms": found, "curves": {f"{arm}-{seed}": curve.as_json() for (arm, seed), curve in curves.items()}}
 
 
 def of_arm(mine: Sequence[Curve], by_arm: Mapping[str, Sequence[Curve]]) -> dict[str, Any]:
     grid, accuracy = mean_curve(mine)
     common = min(curve.tokens[-1] for curves in by_arm.values() for curve in curves)
+    updates = min(max(curve.accuracy) for curves in by_arm.values() for curve in curves)
     last = [curve.smoothed()[1][-1] for curve in mine]
     row: dict[str, Any] = {
         "seeds": len(mine),
@@ -122,8 +145,13 @@ def of_arm(mine: Sequence[Curve], by_arm: Mapping[str, Sequence[Curve]]) -> dict
         "accuracy_last_by_seed": last,
         "accuracy_at_equal_tokens": float(np.interp(common, grid, accuracy)),
         "equal_tokens": common,
+        "accuracy_at_equal_updates": statistics.fmean(curve.after(updates) for curve in mine),
+        "equal_updates": updates,
         "tokens": statistics.fmean(curve.tokens[-1] for curve in mine),
         "updates": statistics.fmean(len(curve.tokens) - 1 for curve in mine),
+        "accuracy_last_by_terms": {
+            terms: statistics.fmean(curve.by_terms[terms] for curve in mine) for terms in mine[0].by_terms
+        },
         "informative_share": sum(c.num_informative for c in mine) / sum(c.num_groups for c in mine),
         "tokens_per_informative_group": sum(c.tokens[-1] for c in mine) / max(1, sum(c.num_informative for c in mine)),
     }
@@ -165,6 +193,7 @@ def main() -> None:
         metrics[f"informative_share_{arm}"] = row["informative_share"]
         metrics[f"accuracy_last_{arm}"] = row["accuracy_last"]
         metrics[f"accuracy_at_equal_tokens_{arm}"] = row["accuracy_at_equal_tokens"]
+        metrics[f"accuracy_at_equal_updates_{arm}"] = row["accuracy_at_equal_updates"]
         if row.get("tokens_ratio_to_uniform") is not None:
             metrics[f"{arm}_tokens_ratio_to_uniform"] = row["tokens_ratio_to_uniform"]
         print(f"{arm:12} " + "  ".join(f"{k} {v}" for k, v in row.items()), file=sys.stderr)

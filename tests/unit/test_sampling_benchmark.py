@@ -42,6 +42,7 @@ def test_a_run_is_read(sampling: Any, tmp_path: Path) -> None:
     assert curve.tokens == [0, 96, 192, 288]
     assert (curve.num_groups, curve.num_informative) == (9, 4)
     assert sorted(curve.accuracy) == [0, 1, 2, 3]
+    assert curve.by_terms == {2: 0.0}  # the fake's held-out tasks are "7 + 1 =", and their only sibling is wrong
 
 
 def test_tokens_until_uniform_is_reached(sampling: Any) -> None:
@@ -68,3 +69,5 @@ def test_tokens_until_uniform_is_reached(sampling: Any) -> None:
     assert found["dapo"]["reached"] is False
     assert found["dapo"]["tokens_ratio_to_uniform"] is None
     assert found["dapo"]["accuracy_at_equal_tokens"] == pytest.approx(0.05, abs=0.01)
+    assert found["vade"]["equal_updates"] == 3
+    assert found["vade"]["accuracy_at_equal_updates"] == pytest.approx(0.8)
