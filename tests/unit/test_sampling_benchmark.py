@@ -67,6 +67,8 @@ def test_tokens_until_uniform_is_reached(sampling: Any) -> None:
     assert found["vade"]["tokens_ratio_to_uniform"] == pytest.approx(5 / 9, abs=0.01)
     assert found["vade"]["informative_share"] == 0.5
     assert found["dapo"]["reached"] is False
+    assert found["dapo"]["missed_goal_by"] == pytest.approx(0.15)
+    assert found["vade"]["missed_goal_by"] == 0.0
     assert found["dapo"]["tokens_ratio_to_uniform"] is None
     assert found["dapo"]["accuracy_at_equal_tokens"] == pytest.approx(0.05, abs=0.01)
     assert found["vade"]["equal_updates"] == 3
