@@ -1,23 +1,29 @@
 """Which task next? Reward against generated tokens for uniform, DAPO, VADE and curriculum sampling.
 
-One cold start (the quickstart's, which saw sums of 4 to 6 terms), then short runs on a pool of about 155 sums of 4 to
-12 terms, each length equally often. The shortest are right nearly always, those of 8 terms and more are never right:
-about a third of the groups can teach, as in a pool that nobody has filtered. Three seeds; the seed decides pool, order
-and sampling. All arms drop groups without signal and differ in what comes next:
+One cold start (the quickstart's, which saw sums of 4 to 6 terms), then short runs on a pool of sums, three seeds; the
+seed decides pool, order and sampling. Two pools (--pool):
+
+    mixed       about 180 sums of 3 to 8 terms, 24 steps. Sums of 4 terms are solved, those of 5 and 6 are learned, and
+                those of 3, which the cold start never saw, are as hard as those of 7: the number of terms misleads
+    unfiltered  about 155 sums of 4 to 12 terms, 36 steps. Those of 8 terms and more are never right, so that a fifth of
+                the groups can teach; the number of terms orders the tasks as the policy finds them
+
+All arms drop groups without signal and differ in what comes next:
 
     uniform      every task once per epoch
     dapo         uniform; a dropped group gives its place to a fresh task, up to MAX_REFILLS times
     vade         Thompson sampling of the tasks whose next group is likely to teach
     curriculum   stages by number of terms
 
-Reward is the accuracy on 240 held-out sums of 4 to 7 terms, one sampled answer each, every sixth step: training
-accuracy cannot be compared between samplers, which train on different mixes. Tokens are all that were generated for
-training, dropped groups included. The goal is uniform's final reward, the mean of its last LAST evaluations over the
-seeds. An arm is there when the mean of LAST evaluations in a row, averaged over the seeds, reaches the goal for the
-first time; its tokens then, divided by uniform's tokens when it is there itself, are its ratio. An arm that never gets
-there has no ratio, and `missed_goal_by` says by how much. informative_share is the share of generated groups with right
-and wrong answers; accuracy_last_by_terms says what was learned, and what was lost, in the last evaluation. DAPO
-generates up to four groups for one, so it gets fewer steps.
+Reward is the accuracy on held-out sums, one sampled answer each (200 of the same mix every fourth step, or 240 of 4 to
+7 terms every sixth): training accuracy cannot be compared between samplers, which train on different mixes. Tokens are
+all that were generated for training, dropped groups included. The goal is uniform's final reward, the mean of its last
+LAST evaluations over the seeds. An arm is there when the mean of LAST evaluations in a row, averaged over the seeds,
+reaches the goal for the first time; its tokens then, divided by uniform's tokens when it is there itself, are its
+ratio. An arm that never gets there has no ratio, and `missed_goal_by` says by how much. tokens_ratio_of_most is the
+same for 90 % of uniform's gain. informative_share is the share of generated groups with right and wrong answers;
+accuracy_last_by_terms says what was learned, and what was lost, in the last evaluation. DAPO generates up to four
+groups for one and never gets more than 24 steps.
 
 Finished runs are kept in --runs and not run again, so the benchmark can be stopped and started at will.
 """
@@ -41,6 +47,7 @@ from short_runs import ShortRuns, cold_model, finished
 RECIPE = Path("benchmarks/sampling.toml")
 QUICKSTART = Path("launch/recipes/quickstart.toml")
 MAX_REFILLS, LAST, SIBLINGS = 3, 2, 8
+MOST = 0.9  # of what uniform gains: the last tenth is where a curve is flat and noise decides
 EVALUATED = "eval/high/sampled/accuracy"
 QUICK = ["loop.num_steps=2", "loop.groups_per_step=8", "loop.eval_every=1", "evaluate.num_tasks=16"]
 
@@ -49,6 +56,20 @@ ARMS: Mapping[str, list[str]] = {
     "vade": ["sampling.sampler.type=vade"],
     "dapo": ["sampling.on_drop=replace", f"sampling.max_refills={MAX_REFILLS}", "loop.num_steps=24"],
     "curriculum": ["sampling.sampler.type=curriculum", "sampling.sampler.window=24"],
+}
+
+
+POOLS: Mapping[str, list[str]] = {
+    "mixed": [],
+    "unfiltered": [
+        "tasks.train.num_tasks=162",
+        "tasks.train.params={min_terms = 4, max_terms = 12}",
+        "tasks.held_out.num_tasks=240",
+        'tasks.held_out.source={type = "procedural", name = "sums", num_tasks = 240, params = {max_terms = 7}}',
+        "budgets.max_prompt_tokens=32",
+        "loop.num_steps=36",
+        "loop.eval_every=6",
+    ],
 }
 
 
@@ -158,24 +179,30 @@ def of_arm(mine: Sequence[Curve], by_arm: Mapping[str, Sequence[Curve]]) -> dict
         row["goal"], row["tokens_at_goal"], row["reached"] = goal, mark, mark is not None
         row["tokens_ratio_to_uniform"] = None if mark is None or paid is None else mark / paid
         row["missed_goal_by"] = max(0.0, goal - float(accuracy.max()))
+        before = statistics.fmean(curve.points()[1][0] for curve in by_arm["uniform"])
+        most = before + MOST * (goal - before)
+        near, paid_near = tokens_at(mine, most), tokens_at(by_arm["uniform"], most)
+        row["tokens_ratio_of_most"] = None if near is None or paid_near is None else near / paid_near
     return row
 
 
 def main() -> None:
     parser = arguments(__doc__ or "")
+    parser.add_argument("--pool", choices=sorted(POOLS), default="mixed", help="which tasks are sampled from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/sampling"), help="where the run directories go")
     parser.add_argument("--model", type=Path, help="a cold-started model directory; without it one is made")
     parser.add_argument("--only", nargs="+", choices=sorted(ARMS), help="only these arms")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no run after so many minutes")
     options = parser.parse_args()
-    runs = options.runs / "quick" if options.quick else options.runs
+    place = options.runs if options.pool == "mixed" else options.runs / options.pool
+    runs = place / "quick" if options.quick else place
     runs.mkdir(parents=True, exist_ok=True)
     seeds = options.seeds[:1] if options.quick else options.seeds
     pairs = [(arm, seed) for seed in seeds for arm in (options.only or ARMS)]
     until = time.monotonic() + 60 * options.minutes
     model = (options.model or cold_model(QUICKSTART, runs)).resolve()
-    with ShortRuns(RECIPE, runs, model) as session:
+    with ShortRuns(RECIPE, runs, model, common=POOLS[options.pool]) as session:
         for arm, seed in pairs:
             if time.monotonic() < until or finished(f"{arm}-seed{seed}", runs) is not None:
                 settings = [f"run.seed={seed}", *ARMS[arm], *(QUICK if options.quick else [])]
@@ -193,10 +220,13 @@ def main() -> None:
         metrics[f"accuracy_at_equal_updates_{arm}"] = row["accuracy_at_equal_updates"]
         if row.get("missed_goal_by"):
             metrics[f"missed_goal_by_{arm}"] = row["missed_goal_by"]
+        if row.get("tokens_ratio_of_most") is not None:
+            metrics[f"{arm}_tokens_ratio_of_most"] = row["tokens_ratio_of_most"]
         if row.get("tokens_ratio_to_uniform") is not None:
             metrics[f"{arm}_tokens_ratio_to_uniform"] = row["tokens_ratio_to_uniform"]
         print(f"{arm:12} " + "  ".join(f"{k} {v}" for k, v in row.items()), file=sys.stderr)
-    finish("sampling_quick" if options.quick else "sampling", metrics, found, store=options.store)
+    name = "sampling" if options.pool == "mixed" else f"sampling_{options.pool}"
+    finish(f"{name}_quick" if options.quick else name, metrics, found, store=options.store)
 
 
 if __name__ == "__main__":

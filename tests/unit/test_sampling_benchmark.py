@@ -28,8 +28,9 @@ def sampling() -> Any:
 
 
 def test_every_arm_is_a_recipe(sampling: Any) -> None:
-    for settings in sampling.ARMS.values():
-        recipe.load(ROOT / sampling.RECIPE, ["sft=none", "model.path=x", *settings, *sampling.QUICK])
+    for pool in sampling.POOLS.values():
+        for settings in sampling.ARMS.values():
+            recipe.load(ROOT / sampling.RECIPE, ["sft=none", "model.path=x", *pool, *settings, *sampling.QUICK])
 
 
 def test_a_run_is_read(sampling: Any, tmp_path: Path) -> None:
