@@ -10,8 +10,10 @@
     medium_accuracy_ratio, low_accuracy_ratio   accuracy of the effort / that of high
     override_obeyed                             share of held-out tasks where forced [Easy] thinks less than [Hard]
     tag_correlation                             of (tag is [Easy]) with the success rate of the siblings, last steps
-    frontier_dominates                          share of seeds in which each effort is at least as accurate as the
-                                                control cut at that effort's mean thinking tokens, rounded up
+    frontier_dominates                          share of seeds in which the efforts' frontier lies above the control's:
+                                                for the whole control, and for it cut at each effort's mean thinking
+                                                tokens (rounded up, the most of all seeds), some effort is at least as
+                                                accurate and thinks no longer
 
 The runs are shorter than the recipes': 32 groups a step, 24 steps, and 16 of thinkdial, 6 of them its first phase.
 Ratios are means over seeds; their paired intervals over tasks are in the details, one answer a task. Tasks and split
@@ -123,15 +125,18 @@ def measure_thinkdial(runs: Path, seeds: Sequence[int], *, quick: bool) -> tuple
         for effort in EFFORTS
     }
     control = truncated(runs, sorted(set(caps.values()), reverse=True), quick=quick)
-    wins = [dominates(row["modes"], control, caps) for row in found.values()]
+    wins = [dominates(row["modes"], control) for row in found.values()]
     metrics["frontier_dominates"] = statistics.fmean(wins)
     return metrics, {"seeds": found, "control": control, "caps": caps, "dominates": wins}
 
 
-def dominates(modes: Mapping[str, Any], control: Mapping[str, Any], caps: Mapping[str, int]) -> bool:
-    """Whether every effort is at least as accurate as the control with as many tokens."""
-    pairs = [("high", "high"), *((effort, str(cap)) for effort, cap in caps.items())]
-    return all(modes[ours]["accuracy"]["value"] >= control[theirs]["accuracy"]["value"] for ours, theirs in pairs)
+def dominates(modes: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
+    """Whether for every point of the control some effort is at least as accurate and thinks no longer."""
+    ours, theirs = (
+        [(row["thinking_tokens"]["mean"], row["accuracy"]["value"]) for row in points.values()]
+        for points in (modes, control)
+    )
+    return all(any(t <= tokens and a >= accuracy for t, a in ours) for tokens, accuracy in theirs)
 
 
 # ------------------------------------------------------------------------------------------------ adactrl

@@ -29,6 +29,7 @@ class TokenText:
         self._anchor = anchor
         self._anchor_text = decode([anchor])
         self._pieces: dict[int, str] = {}
+        self._firsts: dict[int, str] = {}
 
     def __call__(self, ids: Sequence[int]) -> tuple[str, Int32Array]:
         """Return the text of `ids` and char_ends [N], the end of each token in it."""
@@ -37,7 +38,7 @@ class TokenText:
             return "", np.zeros(0, dtype=np.int32)
         text = self._decode(plain)
         pieces = [self._piece(i) for i in plain]
-        pieces[0] = self._decode(plain[:1])
+        pieces[0] = self._first(plain[0])
         ends = _running_ends(pieces)
         if REPLACEMENT not in text and "".join(pieces) == text:
             return text, ends
@@ -51,6 +52,12 @@ class TokenText:
         if piece is None:
             piece = self._pieces[token] = self._after_anchor([token])
         return piece
+
+    def _first(self, token: int) -> str:
+        """The piece of a token at the start of a text."""
+        if token not in self._firsts:
+            self._firsts[token] = self._decode([token])
+        return self._firsts[token]
 
     def _after_anchor(self, ids: list[int]) -> str:
         return self._decode([self._anchor, *ids])[len(self._anchor_text) :]
