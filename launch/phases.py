@@ -53,12 +53,14 @@ def train(config: RunConfig, directory: RunDirectory, terminal: Console) -> None
             except CeilingReached as reached:
                 stop = reached
             _keep_model(directory)
-    _report(job)
+    if stop is None or (directory.root / "metrics.jsonl").is_file():  # it may come before there is anything to report
+        _report(job)
     job.mirror.finish()
     if stop is not None:
+        step = _newest_step(directory)
         raise SpentRunError(
-            f"stopped: {stop}; step {_newest_step(directory)} is saved. Raise the ceiling to go on: "
-            f"ponder train --resume {directory.root} --set budgets.ceilings.{stop.name}=..."
+            f"stopped: {stop}; {f'step {step} is saved' if step else 'no step was trained'}. Raise the ceiling to go "
+            f"on: ponder train --resume {directory.root} --set budgets.ceilings.{stop.name}=..."
         )
 
 
