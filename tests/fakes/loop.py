@@ -87,7 +87,9 @@ def make_trajectory(
         thinking=(0, length),
         answer=None,
         finish=finish,
-        policy=PolicySpan.of(versions or [version] * length, range(PROMPT_LEN, total)),
+        policy=PolicySpan.of(versions, range(PROMPT_LEN, total))
+        if versions
+        else PolicySpan(start=version, end=version),
     )
 
 
