@@ -23,6 +23,7 @@ from rl.config import EvaluateConfig
 from rl.control import Control, ControlLogError, read_changes, read_log
 from rl.jobs import JobSource
 from rl.resume import resume
+from rl.trace import Trace
 from rollout.schema import Sampling
 from tests.fakes.loop import FakeEfforts, World, make_world, play
 
@@ -319,3 +320,19 @@ def test_a_sampler_goes_on_with_what_it_knows_under_other_numbers(
 
     play(story())
     assert live.now()[f"sampling.sampler.{name}"] == value
+
+
+def test_a_timeline_that_is_asked_for_is_that_of_the_next_whole_step(tmp_path: Path) -> None:
+    """Asked for while step 2 is under way: step 3 is the first that can be seen from its beginning. Once, not again."""
+    world, _, control = controlled(tmp_path, num_steps=5)
+    world.run.clock.trace = Trace(tmp_path / "traces", warn=pytest.fail)
+
+    async def story() -> None:
+        training = asyncio.create_task(driver.train(world.run))
+        await when(world, 1)
+        control.order("trace", world.run.step)
+        await training
+
+    play(story())
+    assert [path.name for path in (tmp_path / "traces").iterdir()] == ["step-000003.json"]
+    assert [(entry["action"], entry["after_step"]) for entry in read_log(control.log)] == [("trace", 1)]
