@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from launch import coldstart_cli, eval_cli, plan_cli, preflight_cli, tasks_cli
+from launch.chain import cli as chain_cli
 from launch.live import cli as ctl_cli
 from launch.prm_tools import cli as prm_cli
 from launch.reward_tools import cli as rewards_cli
@@ -37,6 +38,7 @@ app.add_typer(prm_cli.app)
 app.add_typer(rewards_cli.app)
 app.add_typer(ctl_cli.app)
 app.add_typer(tasks_cli.app)
+app.command()(chain_cli.chain)
 app.command()(plan_cli.plan)
 app.command()(preflight_cli.preflight)
 

@@ -6,12 +6,12 @@ alone lives in that section. The rules below each say what is wrong, the values,
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from budgets.config import PLACE, BudgetsConfig
-from launch import credit_rules, diagnostics_rules, effort_rules, mix_rules, placement_rules
+from launch import credit_rules, diagnostics_rules, effort_rules, general_tasks, mix_rules, placement_rules
 from launch.plugin_section import PluginSection
 from launch.sampling_section import SamplingSection
 from prm.config import ExactPrmConfig, NoPrmConfig
@@ -167,6 +167,11 @@ class RunConfig(BaseModel):
 
     cluster: ClusterConfig = ClusterConfig()
     """The Ray that the services run in."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _general_tasks_are_spelled_out(cls, tables: Any) -> Any:
+        return general_tasks.spelled_out(tables)
 
     @model_validator(mode="after")
     def _sections_fit_together(self) -> Self:

@@ -47,7 +47,7 @@ def train(config: RunConfig, directory: RunDirectory, terminal: Console) -> None
     stop = None
     with work.session(config, directory, terminal) as job:
         if not _is_trained(job):
-            tasks = _prepare(job)
+            tasks = prepare(job)
             try:
                 asyncio.run(_train(job, tasks))
             except CeilingReached as reached:
@@ -69,7 +69,7 @@ def cold_start(config: RunConfig, directory: RunDirectory, terminal: Console) ->
     if config.sft is None:
         raise ValueError("the recipe has no [sft] section, so there is no cold start to run; add one")
     with work.session(config, directory, terminal) as job:
-        _prepare(job)
+        prepare(job)
     terminal.print(f"model: {directory.start_model}", markup=False, highlight=False)
 
 
@@ -84,7 +84,7 @@ def evaluate(config: RunConfig, directory: RunDirectory, model: Path, terminal: 
 # ------------------------------------------------------------------------------------------------ before training
 
 
-def _prepare(job: Work) -> TaskSplits:
+def prepare(job: Work) -> TaskSplits:
     """Tasks, the first model and its cold start."""
     config, directory = job.config, job.directory
     efforts = config.budgets.efforts

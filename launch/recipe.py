@@ -66,6 +66,8 @@ def apply(tables: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
 
 def check(tables: Mapping[str, Any], *, where: str) -> RunConfig:
     """Validate; raises RecipeError naming each wrong key with its value and what would be right."""
+    if "stages" in tables:
+        raise RecipeError(f"{where} is a chain of stages; run it with ponder chain")
     try:
         return RunConfig.model_validate(tables)
     except ValidationError as error:

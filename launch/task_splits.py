@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 from launch import plugins
-from rollout.config import ProceduralSource, TasksConfig
-from rollout.tasks.load import load_tasks
+from rollout.config import PlainTaskSource, ProceduralSource, TasksConfig
+from rollout.schema import Task
+from rollout.tasks.load import load_source, load_tasks
 from rollout.tasks.splits import TaskSplits
 
 
 def load_task_splits(config: TasksConfig, *, seed: int) -> TaskSplits:
     """Training and held-out tasks of a run of this seed. Raises ValueError naming the source that cannot give them."""
+    return load_tasks(config, seed=config.seed_in(seed), procedural=_generators(config.plain_sources()))
+
+
+def load_evaluated(source: PlainTaskSource, *, seed: int) -> tuple[Task, ...]:
+    """Distinct tasks of a source that is only ever evaluated on."""
+    return tuple(load_source(source, seed=seed, procedural=_generators([source])))
+
+
+def _generators(sources: Iterable[PlainTaskSource]) -> dict[str, Any]:
     generators = plugins.load_all("ponder.tasks")
-    for source in config.plain_sources():
+    for source in sources:
         if isinstance(source, ProceduralSource) and source.name not in generators:
             generators[source.name] = plugins.load("ponder.tasks", source.name)
-    return load_tasks(config, seed=config.seed_in(seed), procedural=generators)
+    return generators
 
 
 def left_out(tasks: TaskSplits) -> str:

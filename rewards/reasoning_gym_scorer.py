@@ -15,6 +15,7 @@ from typing import Any
 from reasoning_gym.factory import get_score_answer_fn
 
 from rewards.outcome import Sample, judged, unjudged, unparseable
+from rewards.settings import ReasoningGymSettings
 from rollout.schema import Outcome, Status
 
 # Families whose items accept many answers and name none: their scorers read the metadata alone.
@@ -28,7 +29,7 @@ def _scorer(family: str) -> Callable[..., Any]:
 
 
 def verify(sample: Sample) -> Outcome:
-    """The family's score of the answer, in [0, 1]; some families give partial marks."""
+    """The family's score of the answer, in [0, 1]; some families give partial marks, unless `whole` refuses them."""
     family = sample.meta.get("family")
     metadata = sample.meta.get("metadata")
     if not isinstance(family, str) or not isinstance(metadata, dict):
@@ -44,6 +45,8 @@ def verify(sample: Sample) -> Outcome:
     score = float(_scorer(family)(answer=answer, entry=entry))
     if not math.isfinite(score):
         raise ValueError(f"the scorer of {family!r} returned {score}")
+    if ReasoningGymSettings.model_validate(sample.settings).whole:
+        score = float(score >= 1.0)
     return judged(min(max(score, 0.0), 1.0))
 
 

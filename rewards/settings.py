@@ -122,3 +122,10 @@ class RepetitionSettings(_Settings):
 
     graded: bool = False
     """Beyond `max_share` let the score fall linearly to 0 at a share of 1, instead of at once."""
+
+
+class ReasoningGymSettings(_Settings):
+    """`reasoning_gym`: the scorers of the families."""
+
+    whole: bool = False
+    """Whether anything below full marks scores 0: half of a puzzle is no solution of it."""

@@ -29,6 +29,7 @@ from rewards.settings import (
     ChoiceSettings,
     CodeSettings,
     LanguageSettings,
+    ReasoningGymSettings,
     RegularExpressionSettings,
     RepetitionSettings,
     TextSettings,
@@ -129,7 +130,9 @@ TRAITS: Mapping[str, Traits] = {
     BUILT_IN_VERIFIERS["exact"]: Traits(in_process=verify_exact, reads_only_answer=True),
     BUILT_IN_VERIFIERS["format"]: Traits(in_process=verify_format),
     BUILT_IN_VERIFIERS["reasoning_gym"]: Traits(
-        reads_only_answer=True, reference_check="rewards.reasoning_gym_scorer:check_reference"
+        reads_only_answer=True,
+        reference_check="rewards.reasoning_gym_scorer:check_reference",
+        settings=ReasoningGymSettings,
     ),
 }
 

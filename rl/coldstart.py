@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -33,6 +33,27 @@ from rl.learner.schedule import learning_rate
 
 IGNORED = -100  # label of a token without loss, as transformers define it
 BATCHES_PER_BLOCK = 50  # rows are sorted by length within blocks of this many batches, so that batches stay random
+
+
+class OptimizerSettings(Protocol):
+    """What a supervised phase says of its steps: a section of a recipe."""
+
+    @property
+    def num_steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def lr(self) -> float: ...
+    @property
+    def betas(self) -> tuple[float, float]: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def schedule(self) -> Literal["constant", "cosine", "linear"]: ...
+    @property
+    def final_lr_fraction(self) -> float: ...
 
 
 class SftRow(TypedDict):
@@ -97,7 +118,7 @@ def run_sft(
             train_dataset=_dataset(rows, order),
             processing_class=AutoTokenizer.from_pretrained(model_dir),
             callbacks=[meter],
-            optimizers=_optimizer(config, model),
+            optimizers=build_optimizer(config, model),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -138,7 +159,7 @@ def check_rows(rows: Sequence[SftRow], *, max_length: int, vocab_size: int) -> N
             )
 
 
-def batch_order(lengths: Sequence[int], *, config: SftConfig, seed: int) -> list[int]:
+def batch_order(lengths: Sequence[int], *, config: OptimizerSettings, seed: int) -> list[int]:
     """Indices of the rows of all batches, one batch after the other: `num_steps * batch_size` of them.
 
     Every row is used before any is used again. Rows are drawn in random order, sorted by length inside blocks of
@@ -165,9 +186,10 @@ def _dataset(rows: Sequence[SftRow], order: Sequence[int]) -> Dataset:
     return Dataset.from_dict({"input_ids": [rows[i]["input_ids"] for i in order], "labels": [labels[i] for i in order]})
 
 
-def _optimizer(
-    config: SftConfig, model: torch.nn.Module
+def build_optimizer(
+    config: OptimizerSettings, model: torch.nn.Module
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW and its schedule, which is the learner's."""
     shape = LearnerConfig(
         lr=config.lr,
         warmup_steps=config.warmup_steps,

@@ -275,6 +275,19 @@ class DecontaminateConfig(_Settings):
     """Share of the shorter question's n-grams in the other from which a task is left out."""
 
 
+class GeneralTasks(_Settings):
+    """Tasks of other domains, mixed in so that what the model can do there is kept (general-capability replay)."""
+
+    sources: Annotated[dict[Text, PlainTaskSource], Field(min_length=1)]
+    """The other domains by name."""
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Share of the groups that are theirs, the same for each of them."""
+    learn: Literal["rl", "sft"] = "rl"
+    """Whether they are learned from their rewards, or from their worked solutions."""
+    reweight: bool = True
+    """Weigh all domains by how their rewards move (mix.reweight), so that what gets worse weighs more."""
+
+
 class TasksConfig(_Settings):
     """What is trained on and what is held out."""
 
@@ -286,6 +299,9 @@ class TasksConfig(_Settings):
     """Seed of generated tasks and of the split; None takes run.seed. Runs that share a cold start share it."""
     decontaminate: DecontaminateConfig | None = None
     """Leave out training tasks that repeat an evaluation task; none compares split keys only."""
+
+    general: GeneralTasks | None = None
+    """Other domains that are kept; resolved into a mixture, shares of a sampler, and sections of `mix`."""
 
     def plain_sources(self) -> list[PlainTaskSource]:
         """Every source of tasks, those in mixtures too."""

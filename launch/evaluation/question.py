@@ -82,8 +82,11 @@ class Question:
         return Sampling(temperature=temperature, top_p=rollout.top_p, top_k=rollout.top_k)
 
 
-def ask(options: EvalOptions, settings: EvalSettings, *, name: str = "modes") -> Question:
-    """The question, its tasks loaded. `name` begins the directory of the results, where none is given."""
+def ask(
+    options: EvalOptions, settings: EvalSettings, *, name: str = "modes", tasks: tuple[Task, ...] | None = None
+) -> Question:
+    """The question, its tasks loaded unless they are given. `name` begins the directory of the results, where none is
+    given."""
     modes = parse_modes(
         options.modes or ",".join([*settings.budgets.efforts, "auto"]),
         settings.budgets,
@@ -92,7 +95,8 @@ def ask(options: EvalOptions, settings: EvalSettings, *, name: str = "modes") ->
         can_begin=options.policy is None or not is_endpoint(options.policy),
     )
     base_of(modes, options.base)
-    tasks = find_tasks(options.tasks, settings, changes=options.table, limit=options.limit)
+    if tasks is None:
+        tasks = find_tasks(options.tasks, settings, changes=options.table, limit=options.limit)
     return Question(
         options=options, settings=settings, tasks=tasks, modes=tuple(modes), out=directory_of(options, name)
     )

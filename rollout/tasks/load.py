@@ -48,6 +48,12 @@ def load_tasks(config: TasksConfig, *, seed: int, procedural: Mapping[str, Gener
     return decontaminated(splits, more, ngram=rule.ngram, share=rule.share)
 
 
+def load_source(source: PlainTaskSource, *, seed: int, procedural: Mapping[str, Generate]) -> list[Task]:
+    """Distinct tasks of a source that is only ever evaluated on, seeded as held-out sources are."""
+    tasks = _load(source, role="held_out", seed=seed, procedural=procedural)
+    return list({task.key: task for task in tasks}.values())
+
+
 def far_seed(seed: int, role: Role) -> int:
     """The seed of one source, in [0, 2**32) because some generators take no larger one.
 

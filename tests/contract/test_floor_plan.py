@@ -31,7 +31,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "launch/preflight.py",
     ),
     "deepspeed": ("rl/learner/engine.py", "prm/train_engine.py"),
-    "trl": ("rl/coldstart.py",),
+    "trl": ("rl/coldstart.py", "rl/preference/dpo.py"),
     "torch": (
         "rollout/vllm_engine.py",
         "rollout/weight_transfer.py",
@@ -40,6 +40,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
         "rl/learner/",
         "rl/diagnostics/",
         "rl/coldstart.py",
+        "rl/preference/dpo.py",
         "prm/models/",
         "prm/actor_model.py",
         "prm/train",

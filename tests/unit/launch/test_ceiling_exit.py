@@ -51,7 +51,7 @@ def test_a_ceiling_has_a_line_a_report_and_an_exit_code(
             (model / "model.safetensors").write_bytes(b"weights")
 
     monkeypatch.setattr(work, "session", without_ray)
-    monkeypatch.setattr(phases, "_prepare", prepare)
+    monkeypatch.setattr(phases, "prepare", prepare)
     monkeypatch.setattr(phases, "_train", spent)
     arguments = ["train", str(QUICKSTART), "--set", f"run.dir={tmp_path}", "--set", "run.name=capped"]
     monkeypatch.setattr(sys, "argv", ["ponder", *arguments])
