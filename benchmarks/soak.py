@@ -35,7 +35,7 @@ ROLES = {"ray::RolloutAct": "engine", "ray::LearnerRan": "learner", "ray::_Judge
 VICTIMS = ("engine", "engine", "verifier")
 MIB, ONE = 20.0, 1.0  # per 100 steps
 EVERY_S = 3.0
-GROUPS = 16
+GROUPS = 4  # small steps, so that 500 of them and the restarts between them fit into minutes
 
 
 def main() -> None:
@@ -76,6 +76,7 @@ def start(runs: Path, model: Path, *, steps: int, kills: int) -> tuple[subproces
         "run.name=soak",
         f"loop.num_steps={steps}",
         f"loop.groups_per_step={GROUPS}",
+        "rollout.group_size=4",
         "loop.checkpoint_every=20",
         "sampling.judge_on=off",
         "rollout.num_engines=2",

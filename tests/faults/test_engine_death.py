@@ -20,7 +20,8 @@ RECIPE = ROOT / "tests/invariant/miniature.toml"
 GROUPS = 16
 STEPS = 60
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+# CI sees the death of an engine in test_many_machines.py.
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(400)]
 
 
 def engines_of(run: psutil.Process) -> list[psutil.Process]:

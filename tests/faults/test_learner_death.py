@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from rl.record_reader import ledger
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "tests/invariant/miniature.toml"
-GROUPS, STEPS = 16, 24
+GROUPS, STEPS = 16, 12
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+# CI sees the death of the only rank in test_many_machines.py.
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(400)]
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def training(directory: Path, *settings: str) -> Iterator[tuple[subprocess.Popen
         "learner.zero_stage=2",
         "buffer.max_lag=1",
         "sampling.judge_on=off",
-        "sft.num_steps=20",
+        "sft=none",
         "evaluate.at_start=false",
     )
     program = "import sys; from launch.cli import main; sys.exit(main())"
@@ -45,14 +47,15 @@ def training(directory: Path, *settings: str) -> Iterator[tuple[subprocess.Popen
         yield run, log
 
 
-def kill_a_rank(run: subprocess.Popen[bytes], log: Path, *, after_step: int, rank: int) -> None:
+def kill_a_rank(run: subprocess.Popen[bytes], log: Path, *, after_step: int) -> int:
+    """kill -9 of one of the two, and its process id."""
     while f"step {after_step}/" not in (text := log.read_text()):
         assert run.poll() is None, text
         time.sleep(0.05)
-    # Ray starts them in the order of their ranks.
-    ranks = sorted(p.pid for p in psutil.Process(run.pid).children(recursive=True) if is_rank(p))
+    ranks = [p.pid for p in psutil.Process(run.pid).children(recursive=True) if is_rank(p)]
     assert len(ranks) == 2
-    os.kill(ranks[rank], signal.SIGKILL)
+    os.kill(ranks[1], signal.SIGKILL)
+    return ranks[1]
 
 
 def is_rank(process: psutil.Process) -> bool:
@@ -64,7 +67,7 @@ def is_rank(process: psutil.Process) -> bool:
 
 def test_a_run_survives_the_death_of_a_rank(tmp_path: Path) -> None:
     with training(tmp_path) as (run, log):
-        kill_a_rank(run, log, after_step=6, rank=1)
+        kill_a_rank(run, log, after_step=6)
         assert run.wait(timeout=300) == 0, log.read_text()
     text = log.read_text()
     assert "died" in text and "All ranks are started again; of loop.max_restarts = 2, 1 left" in " ".join(text.split())
@@ -81,8 +84,8 @@ def test_a_run_survives_the_death_of_a_rank(tmp_path: Path) -> None:
 
 def test_a_death_beyond_the_bound_ends_the_run_with_its_cause(tmp_path: Path) -> None:
     with training(tmp_path, "loop.max_restarts=0") as (run, log):
-        kill_a_rank(run, log, after_step=2, rank=0)
+        killed = kill_a_rank(run, log, after_step=2)
         assert run.wait(timeout=120) != 0
     text = " ".join(log.read_text().split())
-    assert "learner rank 0 died" in text and "learner_rank0.log" in text
+    assert re.search(r"learner rank (\d) died: .*learner_rank\1\.log", text) and f"process {killed})" in text, text
     assert "loop.max_restarts = 0" in text and "--resume" in text
