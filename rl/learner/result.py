@@ -34,7 +34,8 @@ class RankResult:
     maxima: dict[str, float] = field(default_factory=dict)
     drift: dict[int, float] = field(default_factory=dict)  # of replayed samples, by their index in the batch
     lr: float = 0.0
-    spans: list[tuple[str, float, float]] = field(default_factory=list)  # name, start, end: seconds of the rank's clock
+    # Name, start and end in seconds of the rank's clock, which differ between runs that are equal to the bit.
+    spans: list[tuple[str, float, float]] = field(default_factory=list, compare=False)
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:

@@ -44,9 +44,9 @@ def test_a_chat_template_that_drops_the_thinking_is_named_before_anything_is_tra
     settings = [f"run.dir={tmp_path}", "run.name=bad", "model.type=path", f"model.path={model}", "sft=none"]
     done = ponder("train", RECIPE, settings=settings)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.splitlines()[0] == (
+    assert done.stderr.splitlines()[-1].startswith(
         f"error: the chat template of {model} drops the thinking of assistant messages; give the model a template "
-        "that keeps it, or set format.use_chat_template = false"
+        "that keeps it, or set format.use_chat_template = false -- "
     )
     assert "start services" not in done.stdout
     assert [path.name for path in (tmp_path / "bad").iterdir() if "model" in path.name] == []
