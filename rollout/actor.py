@@ -6,6 +6,7 @@ engine is, gives every call a deadline, and turns whatever went wrong into one e
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -62,6 +63,8 @@ class RolloutActor:
         )
         eos_ids = self._renderer.eos_ids
         await self._engine.complete(Request(prompt_ids=eos_ids[:1], max_tokens=2, stop_ids=()))
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays; a collection that walks over it holds every thread up
 
     async def generate(self, job: Job) -> Group:
         """Run one job; see `generate_group`."""

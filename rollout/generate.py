@@ -265,6 +265,8 @@ class Attempt:
 
     def _force(self, ids: Sequence[int]) -> None:
         """Put tokens in that the policy did not draw."""
+        if not ids:
+            return
         self._ids += ids
         self._sampled += [False] * len(ids)
         self._logprobs += [0.0] * len(ids)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -195,11 +195,11 @@ class Renderer:
 
     @cached_property
     def _token_text(self) -> TokenText:
-        def decode(ids: list[int]) -> str:
-            text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-            assert isinstance(text, str)
-            return text
-
+        tokenizer = self._tokenizer
+        if tokenizer.is_fast:  # straight to the library behind it: transformers' own part takes several times as long
+            decode = partial(tokenizer.backend_tokenizer.decode, skip_special_tokens=False)
+        else:
+            decode = partial(tokenizer.decode, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return TokenText(decode, anchor=self.eos_ids[0])
 
     @property

@@ -203,7 +203,8 @@ class Trajectory:
             raise ValueError("prompt tokens cannot be marked as sampled")
         if not np.isfinite(self.sampler_logprobs[self.sampled]).all():
             raise ValueError("sampler_logprobs must be finite where sampled")
-        if length and (np.any(np.diff(self.char_ends) < 0) or int(self.char_ends[-1]) > len(self.text)):
+        ends = self.char_ends
+        if length and ((ends[1:] < ends[:-1]).any() or int(ends[-1]) > len(self.text)):
             raise ValueError("char_ends must not decrease and must stay inside text")
         _span_inside("thinking", self.thinking, len(self.text))
         _span_inside("answer", self.answer, len(self.text))
