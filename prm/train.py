@@ -4,6 +4,9 @@
     OUT/last/        weights, optimizer and place in the data after the last evaluation: a rerun goes on from there
     OUT/train.json   settings, rows, every evaluation; "done" when it ended
 
+With `head_epochs` there are two stages, first the head alone and then all of the model (PURE, arXiv 2504.15275), each
+with a learning rate that rises and falls; only the second one ends early.
+
 The loss of an update is the weighted mean over the labelled steps (solutions, pairs) of its batch, over all ranks.
 """
 
@@ -20,6 +23,7 @@ import torch
 from transformers import AutoTokenizer
 
 from prm.data import StepRow, split_rows
+from prm.models.discriminative import StepHead
 from prm.train_config import TrainConfig
 from prm.train_engine import EngineSettings, Place, TrainEngine
 from prm.train_examples import Example, Unit, class_weights, encode_row, joiner_of, micro_batches, units_of
@@ -29,12 +33,12 @@ Report = Callable[[dict[str, Any]], None]
 _LOG = "train.json"
 
 
-def learning_rate(config: TrainConfig, step: int, total: int) -> float:
+def learning_rate(peak: float, warmup: float, step: int, total: int) -> float:
     """Linear warm-up over the first `warmup` share of the updates, then linear down to a tenth at the last one."""
-    warm = max(1, round(config.warmup * total))
+    warm = max(1, round(warmup * total))
     if step < warm:
-        return config.lr * (step + 1) / warm
-    return config.lr * (1.0 - 0.9 * (step - warm + 1) / max(1, total - warm))
+        return peak * (step + 1) / warm
+    return peak * (1.0 - 0.9 * (step - warm + 1) / max(1, total - warm))
 
 
 class Training:
@@ -90,7 +94,8 @@ class Training:
             place,
         )
         self._per_epoch = math.ceil(len(self._train) / config.batch_size)
-        self._total = self._per_epoch * config.epochs
+        self._of_head = self._per_epoch * config.head_epochs
+        self._total = self._of_head + self._per_epoch * config.epochs
         self._history: list[dict[str, float]] = []
 
     def run(self) -> dict[str, Any]:
@@ -117,6 +122,10 @@ class Training:
     def _update(self, batch: Sequence[Unit]) -> float:
         """One optimizer step; the loss of this rank's share."""
         self._task.module.train()
+        step, config = self._engine.version, self._config
+        head_alone = step < self._of_head
+        if isinstance(self._task.module, StepHead):
+            self._task.module.head_learns_alone = head_alone
         normalizer = sum(self._task.weight(unit, self._weights) for unit in batch)
         shares = [batch[rank :: self._place.num_ranks] for rank in range(self._place.num_ranks)]
         tokens = self._config.machine.batch_tokens
@@ -131,7 +140,11 @@ class Training:
                 loss = sum(p.sum() for p in self._task.module.parameters() if p.requires_grad) * 0.0
             self._engine.backward(loss)
             total += float(loss.detach())
-        self._engine.step(learning_rate(self._config, self._engine.version, self._total))
+        if head_alone:
+            lr = learning_rate(config.head_lr, config.warmup, step, self._of_head)
+        else:
+            lr = learning_rate(config.lr, config.warmup, step - self._of_head, self._total - self._of_head)
+        self._engine.step(lr, head_alone=head_alone)
         return total
 
     def _evaluate(self, train_loss: float) -> None:
@@ -163,7 +176,7 @@ class Training:
 
     def _is_exhausted(self) -> bool:
         """No better held-out loss for `patience` evaluations."""
-        losses = [entry["loss"] for entry in self._history]
+        losses = [entry["loss"] for entry in self._history if entry["step"] > self._of_head]
         return len(losses) > self._config.patience and min(losses) < min(losses[-self._config.patience :])
 
     def _finish(self) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class TrainConfig(Section):
     """Largest gradient norm; larger gradients are scaled down to it."""
     epochs: PositiveInt = 1
     """Passes over the rows."""
+    head_epochs: Annotated[int, Field(ge=0)] = 0
+    """Passes before those of `epochs` in which the head alone learns, on the model as it is (PURE: 3)."""
+    head_lr: PositiveFloat = 1e-4
+    """Peak learning rate of `head_epochs`."""
     batch_size: PositiveInt = 128
     """Solutions (or pairs) of one update, over all ranks."""
     max_class_weight: Annotated[float, Field(ge=1)] = 3.0
@@ -89,6 +93,8 @@ class TrainConfig(Section):
     def _check(self) -> Self:
         if self.kind != "implicit" and self.objective != "ce":
             raise ValueError(f"objective {self.objective!r} is the implicit model's; kind is {self.kind!r}")
+        if self.kind == "implicit" and self.head_epochs:
+            raise ValueError(f"head_epochs = {self.head_epochs} train a head, and kind 'implicit' has none; set 0")
         if self.kind == "implicit" and self.tie:
             raise ValueError(f"tie = {self.tie:g} compares step scores, and kind 'implicit' learns from outcomes alone")
         return self

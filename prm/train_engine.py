@@ -18,6 +18,8 @@ from typing import Any
 import deepspeed
 import torch
 
+HEAD = "score."
+"""How the names of a head's parameters begin."""
 _TAG = "engine"
 _TIMEOUT = timedelta(minutes=30)
 _STATE = "engine.json"
@@ -58,15 +60,16 @@ class TrainEngine:
         self._settings = settings
         self._module = module
         _join(place, settings.device)
-        trained = [p for p in module.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=settings.lr, betas=settings.betas
-        )
-        size = sum(p.numel() for p in trained)
+        trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        groups, self._of_head = [], []
+        for of_head in (False, True):
+            own = [p for name, p in trained.items() if name.startswith(HEAD) == of_head]
+            for is_matrix, decay in ((True, settings.weight_decay), (False, 0.0)):
+                if params := [p for p in own if (p.ndim >= 2) == is_matrix]:
+                    groups.append({"params": params, "weight_decay": decay})
+                    self._of_head.append(of_head)
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas)
+        size = sum(p.numel() for p in trained.values())
         self.engine, *_ = deepspeed.initialize(
             model=module, optimizer=optimizer, config=_deepspeed_settings(settings, size)
         )
@@ -77,10 +80,13 @@ class TrainEngine:
             raise NonFiniteTrainingError(f"update {self.version + 1} was not made: its loss is {float(loss.detach())}")
         self.engine.backward(loss * self.place.num_ranks, scale_wrt_gas=False)
 
-    def step(self, lr: float | None = None) -> float:
-        """Update with what was added since the last call; returns the gradient's norm before clipping."""
-        for group in self.engine.optimizer.param_groups:
-            group["lr"] = self._settings.lr if lr is None else lr
+    def step(self, lr: float | None = None, *, head_alone: bool = False) -> float:
+        """Update with what was added since the last call; returns the gradient's norm before clipping.
+
+        `head_alone` leaves all but the head as it is, weight decay included.
+        """
+        for group, of_head in zip(self.engine.optimizer.param_groups, self._of_head, strict=True):
+            group["lr"] = 0.0 if head_alone and not of_head else self._settings.lr if lr is None else lr
         norm = math.nan
         if self._settings.zero_stage == 0:
             norm = float(torch.nn.utils.clip_grad_norm_(self._module.parameters(), self._settings.max_grad_norm))

@@ -32,6 +32,9 @@ IGNORED = -100.0
 class StepHead(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked
     """Backbone and head; forward gives the logits at chosen positions."""
 
+    head_learns_alone = False
+    """The backbone is read and gets no gradient but zero, which costs no backward pass through it."""
+
     def __init__(self, backbone: torch.nn.Module, head: torch.nn.Module) -> None:
         super().__init__()
         self.model = backbone
@@ -39,9 +42,18 @@ class StepHead(torch.nn.Module):  # type: ignore[misc]  # torch is not type-chec
 
     def forward(self, rows: Rows, at: torch.Tensor) -> torch.Tensor:
         """[K, C] float32 logits at flat positions `at`."""
-        hidden = self.model(input_ids=rows.input_ids, use_cache=False, **rows.attention).last_hidden_state
-        logits: torch.Tensor = self.score(hidden.flatten(0, 1).index_select(0, at)).float()
+        if self.head_learns_alone and torch.is_grad_enabled():
+            with torch.no_grad():
+                hidden = self._hidden(rows)
+            # Some ZeRO stages wait for the gradient of every parameter.
+            nothing = 0.0 * sum(p.sum() for p in self.model.parameters() if p.requires_grad)
+        else:
+            hidden, nothing = self._hidden(rows), 0.0
+        logits: torch.Tensor = self.score(hidden.flatten(0, 1).index_select(0, at)).float() + nothing
         return logits
+
+    def _hidden(self, rows: Rows) -> torch.Tensor:
+        return self.model(input_ids=rows.input_ids, use_cache=False, **rows.attention).last_hidden_state
 
 
 def two_layer_head(width: int, num_classes: int, dtype: torch.dtype) -> torch.nn.Module:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from prm.data import StepRow
@@ -120,6 +122,39 @@ def test_each_kind_learns_and_serves(
         s for a, row in zip(answers, rows(40), strict=True) for s, y in zip(a.scores, row.labels, strict=True) if not y
     ]
     assert np.mean(good) > np.mean(bad) + (0.0 if settings["kind"] == "implicit" else 0.3)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1])
+def test_the_head_learns_alone_and_then_with_the_rest(
+    rank_environment: Path, model: str, tmp_path: Path, zero_stage: int
+) -> None:
+    class Interruption(Exception):
+        pass
+
+    def stop(entry: dict[str, Any]) -> None:
+        reports.append(entry)
+        if entry["step"] >= 12:  # 96 rows to learn from are 6 updates a pass
+            raise Interruption
+
+    def backbone(directory: str) -> dict[str, Any]:
+        return {n: t for n, t in load_file(f"{directory}/model.safetensors").items() if n.startswith("model.")}
+
+    machine = MACHINE.model_copy(update={"zero_stage": zero_stage})
+    two = {"head_epochs": 2, "head_lr": 3e-2, "weight_decay": 0.1, "epochs": 2, "calibration": "none"}
+    chosen = config(**two).model_copy(update={"machine": machine})
+    reports: list[dict[str, Any]] = []
+    with pytest.raises(Interruption):
+        train(chosen, rows(120), model, tmp_path, report=stop)
+    given, alone = backbone(model), backbone(str(tmp_path / "best"))
+    assert given and all(torch.equal(given[name], alone[name]) for name in given)
+    assert reports[-1]["train_loss"] < reports[0]["train_loss"]
+    train(chosen, rows(120), model, tmp_path, report=reports.append)
+    assert reports[-1]["step"] == 24
+    assert reports[-1]["loss"] < reports[1]["loss"]
+    together = backbone(str(tmp_path / "best"))
+    assert any(not torch.equal(given[name], together[name]) for name in given)
+    with pytest.raises(ValueError, match="train a head, and kind 'implicit' has none"):
+        config(kind="implicit", head_epochs=1)
 
 
 def test_an_interrupted_training_ends_as_an_unbroken_one(rank_environment: Path, model: str, tmp_path: Path) -> None:
