@@ -7,6 +7,8 @@
     hack/boilerplate            share of answers with a courtesy, a greeting or an empty box
     hack/empty                  share of answers without a visible character
     steps/score_mean, score_std mean step score of an answer: mean and deviation over the judged answers of the step
+    steps/worst_is_last         share of answers whose lowest score is the last step's, of those with two scored steps
+                                and one lowest; high where most answers are right: answers are judged, not steps
     steps/correlation           correlation of that with the outcome; of the fresh answers, so it shows a stale scorer
 Of all generated answers, dropped groups included. `rl/hack_alarms.py` turns them into alarms.
 """
@@ -107,6 +109,10 @@ def _of_steps(steps: StepScores) -> Iterator[Metric]:
     if steps.spans:
         lengths = [span.end - span.start for span in steps.spans]
         yield Metric(name="hack/tokens_per_step", value=float(np.mean(lengths)), weight=len(lengths))
+    known = steps.scores[~np.isnan(steps.scores)]
+    lowest = np.flatnonzero(known == known.min()) if known.size > 1 else known[:0]
+    if lowest.size == 1:
+        yield Metric(name="steps/worst_is_last", value=float(lowest[0] == known.size - 1))
 
 
 def _of_scores(pairs: npt.NDArray[np.float64]) -> Iterator[Metric]:

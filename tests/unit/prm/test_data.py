@@ -23,6 +23,7 @@ from prm.evaluate import (
     prmbench,
     processbench,
     step_figures,
+    worst_is_last,
 )
 from prm.formats import read_any, write_as
 
@@ -96,6 +97,13 @@ def test_auc_counts_pairs() -> None:
     figures = step_figures([row(labels=(1.0, 0.0, None))] * 2, [np.array([0.8, 0.2, np.nan], np.float32)] * 2)
     assert figures["steps"] == 4 and figures["auc"] == 1 and figures["ece"] == pytest.approx(0.2)
     assert all(math.isnan(value) for value in figures["auc_by_position"])  # one sort of label at each position
+
+
+def test_a_scorer_of_answers_has_its_lowest_score_last() -> None:
+    nan = float("nan")
+    rows = [[0.2, 0.9], [0.9, 0.2], [0.8, 0.3, nan], [0.5, 0.5, 0.7], [0.1], [nan, 0.3], [nan]]
+    assert worst_is_last([np.asarray(r, np.float32) for r in rows]) == pytest.approx(2 / 3)
+    assert np.isnan(worst_is_last([np.asarray([1.0, 1.0], np.float32)]))
 
 
 def test_best_of_n_gain() -> None:

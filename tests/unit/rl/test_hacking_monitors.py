@@ -103,9 +103,17 @@ def test_the_numbers_of_a_step() -> None:
     assert values["hack/tokens_per_step"] == 1
     assert values["hack/repeated_tokens"] == 0
     assert values["steps/score_mean"] == pytest.approx((0.8 + 0.4 + 0.2) / 3)
+    assert values["steps/worst_is_last"] == 1  # of the only answer with two steps
     assert "steps/correlation" not in values  # three answers say nothing
     many = reduce_metrics(hack_metrics([group, group, group]))
     assert many["steps/correlation"] == pytest.approx(np.corrcoef([0.8, 0.4, 0.2], [1, 0, 0])[0, 1], abs=1e-6)
+
+
+def test_the_place_of_the_lowest_score() -> None:
+    nan = float("nan")
+    scores = [steps(0.2, 0.9), steps(0.9, 0.2, nan), steps(0.5, 0.5, 0.7), steps(0.1), steps(nan, 0.3)]
+    group = settled(*["3"] * 5, scores=list(scores), verdicts=[1.0] * 5)
+    assert reduce_metrics(hack_metrics([group]))["steps/worst_is_last"] == 0.5
 
 
 def rung(*, then: dict[str, float], now: dict[str, float]) -> tuple[set[str], list[str]]:
