@@ -142,7 +142,8 @@ def bare(asked: Mapping[str, Any]) -> None:
     )
     requests = bare_requests(asked)
     prompts = [TokensPrompt(prompt_token_ids=r.pop("prompt_ids")) for r in requests]
-    params = [SamplingParams(ignore_eos=True, **r) for r in requests]
+    more = {"logprobs": 0, "flat_logprobs": True} if asked.get("wants_logprobs") else {}
+    params = [SamplingParams(ignore_eos=True, **r, **more) for r in requests]
     llm.generate(prompts[:1], SamplingParams(max_tokens=2), use_tqdm=False)  # the evaluation's engine is warm, too
     started = time.perf_counter()
     outputs = llm.generate(prompts, params, use_tqdm=False)

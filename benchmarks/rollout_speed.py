@@ -1,11 +1,11 @@
 """Does the engine pool generate as fast as vLLM alone? The same requests, in pairs, one right after the other.
 
 The pool is what training uses: Ray actors, jobs of siblings, token-exact trajectories with their character ends and
-log-probabilities. Against it stands one call of `vllm.LLM.generate` with the same prompts, limits and seeds in a
-process of its own (see eval_speed.py, whose requests these are). Tokens per second count from the first job to the last
-group; starting is not counted. The metric is the median over --rounds pairs of pool / bare, the order alternating.
-Ray gives its workers a lower priority than this process has, which on a machine that does anything else would be
-measured instead: here the pool's side is told to keep it.
+log-probabilities. Against it stands one call of `vllm.LLM.generate` with the same prompts, limits and seeds, asked for
+the same log-probabilities, in a process of its own (see eval_speed.py, whose requests these are). Tokens per second
+count from the first job to the last group; starting is not counted. The metric is the median over --rounds pairs of
+pool / bare, the order alternating. Ray gives its workers a lower priority than this process has, which on a machine
+that does anything else would be measured instead: here the pool's side is told to keep it.
 
 Not called rollout.py: a script of that name would stand before the package `rollout` for every benchmark.
 """
@@ -46,7 +46,13 @@ def main() -> None:
     size = QUICK if options.quick else SIZES[options.model]
     rounds = []
     for number in range(1 if options.quick else options.rounds):
-        asked = {"recipe": options.model, "model": str(model.resolve()), "size": size, "seed": number}
+        asked = {
+            "recipe": options.model,
+            "model": str(model.resolve()),
+            "size": size,
+            "seed": number,
+            "wants_logprobs": True,
+        }
         sides = (run_pool, run_bare) if number % 2 == 0 else (run_bare, run_pool)
         found = {side.__name__.removeprefix("run_"): side(asked) for side in sides}
         rounds.append(compare(found["pool"], found["bare"]))
