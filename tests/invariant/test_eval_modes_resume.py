@@ -26,7 +26,7 @@ NUM_TASKS, NUM_SAMPLES = 40, 16
 KILL_AT = 0.3  # of the bytes of all attempts
 PROGRAM = "import sys; from launch.cli import main; sys.exit(main())"
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.stack, pytest.mark.timeout(900)]
 
 
 def start(model: Path, out: Path) -> subprocess.Popen[str]:
