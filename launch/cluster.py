@@ -40,6 +40,8 @@ _DRIVER_ENVIRONMENT = {
     # Off: a thread that still uses Ray after the shutdown would start a second one, which nobody would stop.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray ends a driver whose head has been silent for so long, on the spot; `launch/lifelines.py` is sooner, in order.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "180",
 }
 # Inherited by every process of the run: no hub is asked, and libraries keep quiet in the log files.
 _WORKER_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "VLLM_LOGGING_LEVEL": "WARNING"}
@@ -113,6 +115,19 @@ def original(error: BaseException) -> BaseException:
     if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, BaseException):
         return error.cause
     return error
+
+
+def lifelines() -> dict[str, tuple[str, int]]:
+    """Addresses that a run cannot do without, by name: of Ray's head, and of Ray on this machine."""
+    import ray
+
+    context = ray.get_runtime_context()
+    head, _, port = context.gcs_address.rpartition(":")
+    (here,) = (node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    return {
+        "Ray's head": (head, int(port)),
+        "Ray on the driver's machine": (here["NodeManagerAddress"], here["NodeManagerPort"]),
+    }
 
 
 def reserve(num_gpus: int, *, cpus_each: int, deadline_s: float) -> Any:
@@ -242,7 +257,10 @@ def _stop(before: set[int]) -> None:
 
     # Listed before the shutdown: a worker whose raylet is gone is no descendant of ours any more.
     ours = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
-    ray.shutdown()
+    # In a thread: without its head, Ray's own shutdown may wait for a long time.
+    shutdown = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
+    shutdown.start()
+    shutdown.join(_STOP_S)
     _, alive = psutil.wait_procs(ours, timeout=_STOP_S)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):

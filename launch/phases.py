@@ -20,6 +20,7 @@ from budgets.effort import token_budgets
 from launch import cluster, plugins, preparation, work
 from launch.config import RunConfig
 from launch.errors import SpentRunError
+from launch.lifelines import watched
 from launch.manifest import write_json
 from launch.meter import CeilingReached
 from launch.model_dir import replace_directory
@@ -149,7 +150,8 @@ async def _train(job: Work, tasks: TaskSplits) -> None:
         verifiers = plugins.verifier_targets(config.rewards, (*tasks.train, *tasks.held_out))
         services = await build.start_services(config, directory, model_dir=directory.start_model, verifiers=verifiers)
         tasks = await _without_quarantined(job, services, tasks)
-    await training.train(job, services, tasks)
+    async with watched(cluster.lifelines()):
+        await training.train(job, services, tasks)
 
 
 async def _without_quarantined(job: Work, services: Services, tasks: TaskSplits) -> TaskSplits:

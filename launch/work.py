@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from launch import cluster, manifest
+from launch import cluster, last_word, manifest
 from launch.config import RunConfig
 from launch.console import ConsoleReporter
 from launch.disk import beside, full_disk
@@ -49,7 +49,7 @@ class Work:
 @contextlib.contextmanager
 def session(config: RunConfig, directory: RunDirectory, terminal: Console) -> Iterator[Work]:
     """Everything around the phases of one command, Ray included. Leaves no process behind, whatever happens inside."""
-    with directory.locked(), _errors_recorded(directory), _usage_recorded(directory):
+    with directory.locked(), last_word.kept(directory.root), _errors_recorded(directory), _usage_recorded(directory):
         targets = manifest.all_plugins()
         manifest.write(
             directory.manifest, seed=config.run.seed, command=manifest.command_line(), plugin_targets=targets

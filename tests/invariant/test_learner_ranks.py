@@ -79,7 +79,8 @@ def assert_same(a: Outcome, b: Outcome, tolerance: float = 1e-5) -> None:
 
 def restart(client: LearnerClient, model_dir: str, **settings: Any) -> LearnerClient:
     """The same rank processes with a fresh engine: starting a process costs more than all that is tested in it."""
-    config = LearnerConfig(**{"lr": 1e-3, "micro_batch_tokens": 24, "num_ranks": 2, **settings})
+    count = len(client._ranks)
+    config = LearnerConfig(**{"lr": 1e-3, "micro_batch_tokens": 24, "num_ranks": count, **settings})
     options = {
         "config": config,
         "loss": LOSS,
@@ -89,7 +90,7 @@ def restart(client: LearnerClient, model_dir: str, **settings: Any) -> LearnerCl
         "total_steps": 50,
         "dump_dir": f"{model_dir}_log",
     }
-    started = [rank.start.remote(i, 2, "met already", options) for i, rank in enumerate(client._ranks)]
+    started = [rank.start.remote(i, count, "met already", options) for i, rank in enumerate(client._ranks)]
     return LearnerClient(client._ranks, started, config, LOSS, log_dir=f"{model_dir}_log")
 
 
@@ -132,14 +133,16 @@ async def test_ranks_accumulation_and_stages_agree_and_stop_together(model_dir: 
 async def test_all_stages_on_one_and_two_ranks_agree(model_dir: str, dtype: str) -> None:
     batches = [training_batch(12, seed=seed) for seed in range(5)]
     stages = [0, 1, 2, 3] if dtype == "float32" else [1, 2, 3]
-    outcomes = []
-    for stage in stages:
-        for ranks in (1, 2):
-            client = start(model_dir, num_ranks=ranks, zero_stage=stage, dtype=dtype)
-            try:
-                outcomes.append(await observe(client, batches))
-            finally:
-                client.close()
+    outcomes: list[Outcome] = []
+    clients = [start(model_dir, num_ranks=ranks, zero_stage=stages[0], dtype=dtype) for ranks in (1, 2)]
+    try:
+        for stage in stages:
+            if outcomes:
+                clients = [restart(client, model_dir, zero_stage=stage, dtype=dtype) for client in clients]
+            outcomes += await asyncio.gather(*(observe(client, batches) for client in clients))
+    finally:
+        for client in clients:
+            client.close()
     for other in outcomes[1:]:
         if dtype == "float32":
             assert_same(outcomes[0], other, tolerance=2e-5)

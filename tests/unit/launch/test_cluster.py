@@ -85,7 +85,7 @@ def test_ctrl_c_ends_every_process_and_keeps_the_logs(tmp_path: Path) -> None:
         started = json.loads(program.stdout.readline())
         assert len(started) > 3
         os.killpg(program.pid, signal.SIGINT)  # as a terminal does: to the whole process group
-        assert program.wait(timeout=30) != 0
+        assert program.wait(timeout=60) != 0
     assert [pid for pid in started if psutil.pid_exists(pid)] == []
     assert any((tmp_path / "ray").iterdir())
 
