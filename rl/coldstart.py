@@ -30,6 +30,7 @@ from rl.coldstart_config import SftConfig
 from rl.learner.config import LearnerConfig
 from rl.learner.model import load_model, save_model
 from rl.learner.schedule import learning_rate
+from rl.trl_arguments import trainer_arguments
 
 IGNORED = -100  # label of a token without loss, as transformers define it
 BATCHES_PER_BLOCK = 50  # rows are sorted by length within blocks of this many batches, so that batches stay random
@@ -114,7 +115,7 @@ def run_sft(
     with TemporaryDirectory(prefix="ponder-sft-") as scratch:
         trainer = SFTTrainer(
             model=model,
-            args=_trainer_settings(config, scratch, seed),
+            args=TrlConfig(**trainer_arguments(config, scratch, seed), dataset_kwargs={"skip_prepare_dataset": True}),
             train_dataset=_dataset(rows, order),
             processing_class=AutoTokenizer.from_pretrained(model_dir),
             callbacks=[meter],
@@ -204,31 +205,6 @@ def build_optimizer(
         return learning_rate(shape, step, config.num_steps) / config.lr
 
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
-def _trainer_settings(config: SftConfig, scratch: str, seed: int) -> TrlConfig:
-    return TrlConfig(
-        output_dir=scratch,
-        max_steps=config.num_steps,
-        per_device_train_batch_size=config.batch_size,
-        max_grad_norm=config.max_grad_norm,
-        max_length=None,  # too long rows were refused
-        dataset_kwargs={"skip_prepare_dataset": True},
-        train_sampling_strategy="sequential",
-        gradient_checkpointing=False,
-        bf16=config.dtype == "bfloat16",
-        use_cpu=config.device == "cpu",
-        logging_strategy="steps",
-        logging_steps=config.report_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=config.device == "cuda",
-        seed=seed,
-    )
 
 
 class _Meter(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked

@@ -27,6 +27,7 @@ from rl.learner.config import LearnerConfig
 from rl.learner.model import load_model, save_model
 from rl.preference.config import PreferenceConfig
 from rl.preference.pairs import Pair
+from rl.trl_arguments import trainer_arguments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def run_dpo(
         trainer = _Tokenized(
             model=model,
             ref_model=reference,
-            args=_trainer_settings(config, scratch, seed),
+            args=DPOConfig(**trainer_arguments(config, scratch, seed), loss_type=[config.loss], beta=config.beta),
             train_dataset=_dataset([pairs[i] for i in order]),
             processing_class=AutoTokenizer.from_pretrained(model_dir),
             callbacks=[meter],
@@ -117,32 +118,6 @@ def _dataset(pairs: Sequence[Pair]) -> Dataset:
             "chosen_ids": [list(p.chosen) for p in pairs],
             "rejected_ids": [list(p.rejected) for p in pairs],
         }
-    )
-
-
-def _trainer_settings(config: PreferenceConfig, scratch: str, seed: int) -> DPOConfig:
-    return DPOConfig(
-        output_dir=scratch,
-        max_steps=config.num_steps,
-        per_device_train_batch_size=config.batch_size,
-        max_grad_norm=config.max_grad_norm,
-        max_length=None,  # too long pairs were left out
-        loss_type=[config.loss],
-        beta=config.beta,
-        train_sampling_strategy="sequential",
-        gradient_checkpointing=False,
-        bf16=config.dtype == "bfloat16",
-        use_cpu=config.device == "cpu",
-        logging_strategy="steps",
-        logging_steps=config.report_every,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=config.device == "cuda",
-        seed=seed,
     )
 
 
