@@ -87,7 +87,7 @@ def jobs(config: Any, size: tuple[int, int]) -> list[Any]:
     from launch.task_splits import load_task_splits
     from rollout.schema import Job, Purpose, Sampling
 
-    tasks = load_task_splits(config).train[: size[0]]
+    tasks = load_task_splits(config.tasks, seed=0).train[: size[0]]
     budget = token_budgets(config.budgets)["high"]
     return [
         Job(

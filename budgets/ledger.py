@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from budgets.config import CeilingsConfig
 from rollout.schema import Group, Metric
 
@@ -50,7 +52,7 @@ class Ledger:
     def charge_generated(self, group: Group) -> None:
         """Book the sampled tokens of a group, of whatever purpose, under its effort."""
         effort = group.job.budget.effort
-        sampled = sum(int(trajectory.sampled.sum()) for trajectory in group.trajectories)
+        sampled = sum(int(np.count_nonzero(trajectory.sampled)) for trajectory in group.trajectories)
         self._tokens[effort] = self._tokens.get(effort, 0) + sampled
 
     def charge_judged(self, num_calls: int) -> None:

@@ -166,11 +166,10 @@ class ConsoleReporter:
             tally.correct += verdict is True
             tally.thinking_tokens += trajectory.num_thinking_tokens
             self._since.sampled_tokens += int(np.count_nonzero(trajectory.sampled))
-        rewards = final_rewards(scored)
-        self._since.rewards.extend(rewards[~np.isnan(rewards)].tolist())
-        dropped = dict(self._now.dropped)
+        self._since.rewards.extend(r for r in final_rewards(scored).tolist() if r == r)  # NaN where unjudged
+        dropped = self._now.dropped
         if fate.name == "dropped":
-            dropped[fate.reason] = dropped.get(fate.reason, 0) + 1
+            dropped = {**dropped, fate.reason: dropped.get(fate.reason, 0) + 1}
         self._now = replace(
             self._now,
             dropped=dropped,

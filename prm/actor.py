@@ -132,9 +132,11 @@ class StepScorerClient:
         for item in scores:
             self._counts["failed" if item is None else "scored"] += 1
             if item is not None:
-                right = int((item.scores == 1).sum())
-                wrong = int((item.scores == 0).sum())
-                self._counts.update(right=right, wrong=wrong, unjudged=len(item.spans) - right - wrong)
+                values = item.scores.tolist()
+                right, wrong = values.count(1.0), values.count(0.0)
+                self._counts["right"] += right
+                self._counts["wrong"] += wrong
+                self._counts["unjudged"] += len(values) - right - wrong
 
 
 class NoStepScorer:

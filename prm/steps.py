@@ -8,14 +8,14 @@ start of the next belongs to the first, whose separator it completes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from prm.config import BlankLineSplitter, NewlineSplitter, SeparatorSplitter
 from rollout.schema import CharSpan, StepSpan, Trajectory
 
+_SHORT = 1_000  # tokens
 Splitter = NewlineSplitter | BlankLineSplitter | SeparatorSplitter
 
 # What opens or closes a region that blank lines do not cut, and the blank lines themselves.
@@ -62,14 +62,17 @@ def cut_steps(trajectory: Trajectory, splitter: Splitter, *, include_answer: boo
 def _with_tokens(trajectory: Trajectory, pieces: list[tuple[CharSpan, str]]) -> tuple[Step, ...]:
     if not pieces:
         return ()
-    ends = trajectory.char_ends[trajectory.prompt_len :]
-    # `Trajectory.tokens_of` for all pieces at once.
-    starts_at = np.searchsorted(ends, [span[0] for span, _ in pieces], side="right") + trajectory.prompt_len
-    ends_at = np.searchsorted(ends, [span[1] for span, _ in pieces], side="left") + trajectory.prompt_len + 1
+    prompt_len = trajectory.prompt_len
+    ends: Sequence[int] = trajectory.char_ends[prompt_len:]  # type: ignore[assignment]
+    if len(ends) <= _SHORT:  # a list is searched faster, but has to be made
+        ends = ends.tolist()  # type: ignore[attr-defined]
+    # `Trajectory.tokens_of` for all pieces.
+    starts_at = [bisect_right(ends, start) + prompt_len for (start, _), _ in pieces]
+    ends_at = [bisect_left(ends, end) + prompt_len + 1 for (_, end), _ in pieces]
     num_tokens = len(trajectory.token_ids)
     steps: list[Step] = []
     free = 0  # first token that belongs to no step yet
-    for (_, text), start, end in zip(pieces, starts_at.tolist(), ends_at.tolist(), strict=True):
+    for (_, text), start, end in zip(pieces, starts_at, ends_at, strict=True):
         start, end = max(start, free), min(end, num_tokens)
         if start < end:
             steps.append(Step(span=StepSpan(start=start, end=end), text=text))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rollout.schema import Outcome, Status
+from rollout.schema import SCORED_STATUSES, Outcome, Status
 
 # When several components failed, the whole gets the status that asks for the more fundamental remedy.
 _GRAVITY = (Status.SKIPPED, Status.BAD_REFERENCE, Status.CRASH, Status.TIMEOUT)
@@ -21,12 +21,13 @@ def compose(components: Mapping[str, Outcome], weights: Mapping[str, float]) -> 
     for name, outcome in components.items():
         if outcome.score is not None:
             parts[name] = outcome.score
-        parts |= {f"{name}/{part}": value for part, value in outcome.parts.items()}
+        if outcome.parts:
+            parts |= {f"{name}/{part}": value for part, value in outcome.parts.items()}
     reason = "; ".join(f"{name}: {outcome.reason}" for name, outcome in components.items() if outcome.reason)
     found = {outcome.status for outcome in components.values()}
-    for status in _GRAVITY:
-        if status in found:
-            return Outcome(status=status, score=None, parts=parts, reason=reason)
+    if not found <= SCORED_STATUSES:
+        worst = next(status for status in _GRAVITY if status in found)
+        return Outcome(status=worst, score=None, parts=parts, reason=reason)
     total = sum(weights[name] for name in components)
     score = sum(weights[name] * parts[name] for name in components) / total
     whole = Status.UNPARSEABLE_ANSWER if Status.UNPARSEABLE_ANSWER in found else Status.JUDGED

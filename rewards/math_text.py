@@ -75,6 +75,9 @@ def question_of(sample: Sample) -> Hashable:
 
 def _asks(sample: Sample, pattern: re.Pattern[str]) -> bool:
     """Whether the question itself asks for it, such as for a percentage."""
-    return any(
-        message.role == "user" and pattern.search(message.content[-_MAX_PROMPT_CHARS:]) for message in sample.prompt
-    )
+    return any(message.role == "user" and _is_in(pattern, message.content) for message in sample.prompt)
+
+
+@functools.lru_cache(maxsize=4096)  # siblings share their question
+def _is_in(pattern: re.Pattern[str], content: str) -> bool:
+    return pattern.search(content[-_MAX_PROMPT_CHARS:]) is not None

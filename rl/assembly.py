@@ -12,6 +12,7 @@ from rl.buffer import Slot
 from rl.credit.kl_penalty import kl_rewards
 from rl.ports import Credit
 from rl.record import Fate, Settled
+from rl.segments import joined
 from rollout.schema import Float32Array, ScoredGroup, Trajectory
 
 ReferenceLogprobs = Mapping[str, Sequence[Float32Array]]
@@ -74,11 +75,25 @@ def _checked_credit(credit: Credit, groups: Sequence[ScoredGroup]) -> list[tuple
     if not groups:
         return []
     advantages = list(credit(groups))
-    for scored, per_sibling in zip(groups, advantages, strict=True):
-        for trajectory, values in zip(scored.group.trajectories, per_sibling, strict=True):
-            if values is not None:
-                _check(credit.name, trajectory, values)
+    pairs = [
+        (trajectory, values)
+        for scored, per_sibling in zip(groups, advantages, strict=True)
+        for trajectory, values in zip(scored.group.trajectories, per_sibling, strict=True)
+        if values is not None
+    ]
+    if not _is_sound(pairs):  # find the one that is at fault
+        for trajectory, values in pairs:
+            _check(credit.name, trajectory, values)
     return advantages
+
+
+def _is_sound(pairs: Sequence[tuple[Trajectory, Float32Array]]) -> bool:
+    """What `_check` asks of every trajectory, asked of all at once."""
+    if any(values.shape != trajectory.token_ids.shape for trajectory, values in pairs):
+        return False
+    flat = joined([values for _, values in pairs], np.float32)
+    sampled = joined([trajectory.sampled for trajectory, _ in pairs], np.bool_).astype(np.bool_)
+    return bool(np.isfinite(flat).all() and not flat[~sampled].any())
 
 
 def _check(name: str, trajectory: Trajectory, values: Float32Array) -> None:
@@ -129,5 +144,5 @@ def _samples(
             source=scored.group.job.task.source,
         )
         for trajectory, values, known in zip(scored.group.trajectories, advantages, logprobs, strict=True)
-        if values is not None and trajectory.sampled.any()
+        if values is not None and np.count_nonzero(trajectory.sampled)
     ]

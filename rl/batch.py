@@ -10,6 +10,8 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from rollout.schema import BoolArray, Float32Array, Int32Array, Metric, PolicySpan
 
 
@@ -43,9 +45,10 @@ class TrainingSample:
     stream: Stream = Stream.FRESH
 
     def __post_init__(self) -> None:
-        arrays = (self.token_ids, self.loss_mask, self.advantages, self.sampler_logprobs, self.reference_logprobs)
-        shapes = {a.shape for a in arrays if a is not None}
-        if len(shapes) != 1:
+        shape = self.token_ids.shape
+        arrays = (self.loss_mask, self.advantages, self.sampler_logprobs, self.reference_logprobs)
+        if any(a is not None and a.shape != shape for a in arrays):
+            shapes = {shape, *(a.shape for a in arrays if a is not None)}
             raise ValueError(f"sample {self.group_id}/{self.sibling}: arrays of different shapes {shapes}")
 
 
@@ -65,7 +68,7 @@ class TrainingBatch:
 
     @property
     def num_loss_tokens(self) -> int:
-        return sum(int(s.loss_mask.sum()) for s in self.samples)
+        return sum(int(np.count_nonzero(s.loss_mask)) for s in self.samples)
 
     @property
     def fresh(self) -> tuple[TrainingSample, ...]:

@@ -15,6 +15,7 @@ Of all generated answers, dropped groups included. `rl/hack_alarms.py` turns the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -22,14 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 from rl.record import Settled
+from rl.segments import Segments
 from rl.verdict import is_correct
 from rollout.schema import Finish, Metric, StepScores, Trajectory
 
 NGRAM = 20
 SHORT = 512  # tokens
 _BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xD6E8FEB86659FD93)
 _NOT_GENERATED = (Finish.PROMPT_TOO_LONG, Finish.ABORTED, Finish.ERROR)
 _BOILERPLATE = re.compile(r"\bthank(?:s| you)\b|\byou'?re welcome\b|\bhappy to help\b|\bhello\b|\\boxed\{\s*\}", re.I)
+_BOILERPLATE_WORDS = ("thank", "welcome", "happy to help", "hello", "boxed{")
 _MIN_PAIRS = 8
 """Judged and scored answers below which a correlation says nothing."""
 
@@ -44,10 +48,12 @@ def hack_metrics(groups: Sequence[Settled]) -> list[Metric]:
         )
         if trajectory.finish not in _NOT_GENERATED
     ]
-    metrics = [metric for trajectory, _, _ in answers for metric in _of_answer(trajectory)]
-    metrics += [metric for _, steps, _ in answers if steps is not None for metric in _of_steps(steps)]
     scored = [(_mean(steps), float(right)) for _, steps, right in answers if steps is not None and right is not None]
-    return [*metrics, *_of_scores(np.asarray([pair for pair in scored if not np.isnan(pair[0])]).reshape(-1, 2))]
+    return [
+        *_of_answers([trajectory for trajectory, _, _ in answers]),
+        *_of_steps([steps for _, steps, _ in answers if steps is not None]),
+        *_of_scores(np.asarray([pair for pair in scored if not math.isnan(pair[0])]).reshape(-1, 2)),
+    ]
 
 
 def repeated(token_ids: npt.NDArray[np.int32], n: int = NGRAM) -> npt.NDArray[np.bool_]:
@@ -93,26 +99,91 @@ def longest_run(mask: npt.NDArray[np.bool_]) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def _of_answer(trajectory: Trajectory) -> Iterator[Metric]:
-    tokens = trajectory.token_ids[trajectory.sampled]
-    mask = repeated(tokens)
-    size = max(1, len(tokens))
-    yield Metric(name="hack/repeated_tokens", value=float(mask.sum()) / size)
-    yield Metric(name="hack/longest_repeat", value=longest_run(mask) / size)
-    yield Metric(name="hack/boilerplate", value=float(_BOILERPLATE.search(trajectory.text) is not None))
-    visible = trajectory.thinking_text.strip() or trajectory.answer_text.strip()
-    yield Metric(name="hack/empty", value=float(not visible))
+def may_repeat(token_ids: npt.NDArray[np.int32], answers: Segments, n: int = NGRAM) -> npt.NDArray[np.bool_]:
+    """[N] whether an answer may have a run of `n` tokens twice: False is certain. `token_ids` of all end to end.
+
+    Every run gets a hash of its tokens and its answer, all answers at once, and few answers have one twice.
+    """
+    num_runs = np.maximum(answers.lengths - n + 1, 0)
+    if not num_runs.any():
+        return num_runs > 0
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64
+        hashes = _run_hashes(token_ids, n)
+        runs = Segments(num_runs)
+        owner = np.repeat(np.arange(num_runs.size), num_runs)
+        place = np.arange(owner.size) + (answers.starts - runs.starts)[owner]
+        marked = (hashes[place] ^ (owner.astype(np.uint64) * _MIX)) * _BASE
+    in_order = np.sort(marked)
+    twice = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    found = np.zeros(num_runs.size, dtype=np.bool_)
+    if twice.size:
+        found[owner[np.isin(marked, twice)]] = True
+    return found
 
 
-def _of_steps(steps: StepScores) -> Iterator[Metric]:
-    yield Metric(name="hack/one_step_share", value=float(len(steps.spans) <= 1))
-    if steps.spans:
-        lengths = [span.end - span.start for span in steps.spans]
-        yield Metric(name="hack/tokens_per_step", value=float(np.mean(lengths)), weight=len(lengths))
-    known = steps.scores[~np.isnan(steps.scores)]
-    lowest = np.flatnonzero(known == known.min()) if known.size > 1 else known[:0]
-    if lowest.size == 1:
-        yield Metric(name="steps/worst_is_last", value=float(lowest[0] == known.size - 1))
+def _run_hashes(token_ids: npt.NDArray[np.int32], n: int) -> npt.NDArray[np.uint64]:
+    """[L] polynomial hash of the `n` tokens from each place on, by doubling; at the last places it means nothing."""
+    power = token_ids.astype(np.uint64) + np.uint64(1)  # hash of the next `size` tokens
+    total, taken, size = np.zeros(len(token_ids), dtype=np.uint64), 0, 1
+    while True:
+        if n & size:
+            total = total * np.uint64(pow(int(_BASE), size, 1 << 64)) + _moved(power, taken)
+            taken += size
+        if taken == n:
+            return total
+        power = power * np.uint64(pow(int(_BASE), size, 1 << 64)) + _moved(power, size)
+        size *= 2
+
+
+def _moved(values: npt.NDArray[np.uint64], by: int) -> npt.NDArray[np.uint64]:
+    """[L] what stands `by` places later."""
+    return np.concatenate([values[by:], values[: min(by, len(values))]]) if by else values
+
+
+def _of_answers(trajectories: Sequence[Trajectory]) -> Iterator[Metric]:
+    """Means over the answers, one metric each."""
+    if not trajectories:
+        return
+    num, sampled = len(trajectories), np.concatenate([t.sampled for t in trajectories])
+    tokens = np.concatenate([t.token_ids for t in trajectories])[sampled]
+    answers = Segments.of([t.token_ids for t in trajectories]).within(sampled)
+    share, longest = 0.0, 0.0
+    for i in np.flatnonzero(may_repeat(tokens, answers)).tolist():
+        mask = repeated(tokens[answers.starts[i] : answers.ends[i]])
+        share += float(mask.sum()) / len(mask)
+        longest += longest_run(mask) / len(mask)
+    yield Metric(name="hack/repeated_tokens", value=share / num, weight=num)
+    yield Metric(name="hack/longest_repeat", value=longest / num, weight=num)
+    yield Metric(name="hack/boilerplate", value=sum(map(_has_boilerplate, trajectories)) / num, weight=num)
+    empty = sum(not (t.thinking_text.strip() or t.answer_text.strip()) for t in trajectories)
+    yield Metric(name="hack/empty", value=empty / num, weight=num)
+
+
+def _has_boilerplate(trajectory: Trajectory) -> bool:
+    lower = trajectory.text.lower()  # one of these words is in whatever the expression finds, and is looked for faster
+    return any(word in lower for word in _BOILERPLATE_WORDS) and _BOILERPLATE.search(trajectory.text) is not None
+
+
+def _of_steps(scored: Sequence[StepScores]) -> Iterator[Metric]:
+    if not scored:
+        return
+    one_step = sum(len(steps.spans) <= 1 for steps in scored)
+    yield Metric(name="hack/one_step_share", value=one_step / len(scored), weight=len(scored))
+    lengths = [span.end - span.start for steps in scored for span in steps.spans]
+    if lengths:
+        yield Metric(name="hack/tokens_per_step", value=sum(lengths) / len(lengths), weight=len(lengths))
+    worst_is_last = [is_last for steps in scored if (is_last := _worst_is_last(steps)) is not None]
+    if worst_is_last:
+        share = sum(worst_is_last) / len(worst_is_last)
+        yield Metric(name="steps/worst_is_last", value=share, weight=len(worst_is_last))
+
+
+def _worst_is_last(steps: StepScores) -> bool | None:
+    """Whether the lowest score is the last one; None where no single score is the lowest of several."""
+    known = [score for score in steps.scores.tolist() if score == score]  # the others are NaN
+    if len(known) < 2 or known.count(lowest := min(known)) > 1:
+        return None
+    return known[-1] == lowest
 
 
 def _of_scores(pairs: npt.NDArray[np.float64]) -> Iterator[Metric]:
@@ -127,5 +198,5 @@ def _of_scores(pairs: npt.NDArray[np.float64]) -> Iterator[Metric]:
 
 
 def _mean(steps: StepScores) -> float:
-    known = steps.scores[~np.isnan(steps.scores)]
-    return float(known.mean(dtype=np.float64)) if known.size else float("nan")
+    known = [score for score in steps.scores.tolist() if score == score]  # the others are NaN
+    return sum(known) / len(known) if known else math.nan

@@ -231,7 +231,7 @@ class _Flat:
 
     def __init__(self, samples: Sequence[TrainingSample]) -> None:
         self.names = tuple(f"{s.group_id}/{s.sibling}" for s in samples)
-        headless = [n for n, s in zip(self.names, samples, strict=True) if s.loss_mask[:1].any()]
+        headless = [n for n, s in zip(self.names, samples, strict=True) if s.loss_mask.size and s.loss_mask[0]]
         if headless:
             raise ValueError(
                 f"the first token has no prefix to be predicted from, yet it is a loss token in {headless}"
@@ -239,7 +239,7 @@ class _Flat:
         lengths = np.asarray([s.token_ids.size for s in samples], dtype=np.int64)
         self.starts: Int64Array = np.cumsum(lengths) - lengths
         self.widths: Int64Array = np.maximum(lengths - 1, 0)
-        self.num_loss_tokens: Int64Array = np.asarray([int(s.loss_mask.sum()) for s in samples], dtype=np.int64)
+        self.num_loss_tokens: Int64Array = np.asarray([np.count_nonzero(s.loss_mask) for s in samples], dtype=np.int64)
         if samples:
             self.token_ids = np.concatenate([s.token_ids for s in samples])
             self.loss_mask = np.concatenate([s.loss_mask for s in samples])

@@ -9,9 +9,10 @@ beyond its checkpoint into `set-aside-<n>/`, so that no task is counted twice an
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rl.segments import Segments, joined, thinking_tokens
 from rl.verdict import final_rewards
-from rollout.schema import Float32Array, ScoredGroup
+from rollout.schema import Float32Array, ScoredGroup, StepScores, Trajectory
 
 FateName = Literal["trained", "dropped", "evaluated", "baseline"]
 
@@ -74,6 +76,9 @@ SCHEMA = pa.schema(
         ("advantage_max", pa.float32()),
     ]
 )
+
+_REPEATING = [field.name for field in SCHEMA if not pa.types.is_nested(field.type)]
+"""Columns worth a dictionary; numbers a token have too many values for one, and looking for it is half of the work."""
 
 TOKEN_COLUMNS = ("token_ids", "sampled", "sampler_logprobs", "char_ends")
 """Columns with one number a token, which every trajectory has as an array."""
@@ -130,126 +135,144 @@ class Recorder:
                 f"{path} exists: a step is recorded once. Resume the run, which sets later files aside, or use a new "
                 "directory"
             )
-        rows = [row for settled in groups for row in (*_rows(settled), *_baseline_rows(settled))]
         partial = path.with_suffix(".parquet.tmp")
-        pq.write_table(_table(rows), partial, compression="zstd")
+        table = _table([entry for settled in groups for entry in _with_baseline(settled)])
+        pq.write_table(table, partial, compression="zstd", use_dictionary=_REPEATING)
         os.replace(partial, path)
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """The rows as columns. Lists of one number a token go over as arrays: number by number they would be half of what
-    the driver computes for a group."""
-    columns = []
-    for field in SCHEMA:
-        values: list[Any] = [row.get(field.name) for row in rows]
-        if field.name in TOKEN_COLUMNS and rows:
-            offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])]).astype(np.int32)
-            flat = pa.array(np.concatenate(values), type=field.type.value_type)
-            columns.append(pa.ListArray.from_arrays(pa.array(offsets), flat))
-        else:
-            columns.append(pa.array(values, type=field.type))
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+def _with_baseline(settled: Settled) -> Iterator[Settled]:
+    """The group, and the greedy attempt that it was compared with, if there was one."""
+    yield settled
+    if settled.scored.greedy is not None:
+        fate = Fate(name="baseline", step=settled.fate.step, reason=settled.scored.group.job.group_id)
+        yield Settled(scored=settled.scored.greedy, fate=fate)
+
+
+def _table(entries: Sequence[Settled]) -> pa.Table:
+    """One row per trajectory, in sibling order. Column by column, and what a group's rows share is converted once: row
+    by row this would be a sixth of what the driver computes for a group."""
+    rows_of = np.repeat(np.arange(len(entries)), [len(e.scored.group.trajectories) for e in entries])
+    columns: dict[str, pa.Array] = {
+        name: pa.array(values, type=SCHEMA.field(name).type).take(pa.array(rows_of))
+        for name, values in _group_columns(entries).items()
+    }
+    trajectories = [t for e in entries for t in e.scored.group.trajectories]
+    plain = _trajectory_columns(trajectories) | _verdict_columns(entries)
+    columns |= {name: pa.array(v, type=SCHEMA.field(name).type, from_pandas=True) for name, v in plain.items()}
+    for name in TOKEN_COLUMNS:
+        columns[name] = _lists(name, [getattr(t, name) for t in trajectories])
+    columns |= _step_columns([steps for e in entries for steps in e.scored.steps])
+    columns |= _advantage_columns(entries, trajectories)
+    return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _group_columns(entries: Sequence[Settled]) -> dict[str, list[Any]]:
+    """What all rows of a group share."""
+    fates, jobs = [e.fate for e in entries], [e.scored.group.job for e in entries]
+    return {
+        "step": [f.step for f in fates],
+        "fate": [f.name for f in fates],
+        "reason": [f.reason for f in fates],
+        "group_id": [j.group_id for j in jobs],
+        "task_key": [j.task.key for j in jobs],
+        "source": [j.task.source for j in jobs],
+        "verifier": [j.task.verifier for j in jobs],
+        "prompt": [[{"role": m.role, "content": m.content} for m in j.task.prompt] for j in jobs],
+        "reference": [j.task.answer for j in jobs],
+        "effort": [j.budget.effort for j in jobs],
+        "instruction": [j.budget.instruction for j in jobs],
+        "max_thinking_tokens": [j.budget.max_thinking_tokens for j in jobs],
+        "prefix": [j.budget.prefix for j in jobs],
+        "target_tokens": [j.budget.target_tokens for j in jobs],
+    }
+
+
+def _trajectory_columns(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    return {
+        "sibling": [t.sibling for t in trajectories],
+        "prompt_len": [t.prompt_len for t in trajectories],
+        "text": [t.text for t in trajectories],
+        "thinking": [t.thinking for t in trajectories],
+        "answer": [t.answer for t in trajectories],
+        "num_thinking_tokens": thinking_tokens(trajectories),
+        "finish": [t.finish for t in trajectories],
+        "error": [t.error for t in trajectories],
+        "version_start": [t.policy.start for t in trajectories],
+        "version_end": [t.policy.end for t in trajectories],
+        "version_switches": [t.policy.switches for t in trajectories],
+    }
+
+
+def _verdict_columns(entries: Sequence[Settled]) -> dict[str, Any]:
+    outcomes = [o for e in entries for o in e.scored.outcomes]
+    shaped: list[list[tuple[str, float]]] = []
+    for entry in entries:
+        terms = [(name, values.tolist()) for name, values in entry.scored.shaped.items()]
+        shaped += [[(name, values[i]) for name, values in terms] for i in range(len(entry.scored.outcomes))]
+    return {
+        "status": [o.status for o in outcomes],
+        "score": [o.score for o in outcomes],
+        "outcome_reason": [o.reason for o in outcomes],
+        "parts": [list(o.parts.items()) for o in outcomes],
+        "shaped": shaped,
+        "reward": joined([final_rewards(e.scored) for e in entries], np.float64),
+    }
+
+
+def _step_columns(steps: Sequence[StepScores | None]) -> dict[str, pa.Array]:
+    """Lists with one entry a step; null where there are no step scores."""
+    known = [s for s in steps if s is not None]
+    lengths = [None if s is None else len(s.spans) for s in steps]
+    scores = joined([s.scores for s in known], np.float32)
+    named = {
+        "step_kind": [None if s is None else s.kind for s in steps],
+        "scorer": [None if s is None else s.scorer for s in steps],
+        "scorer_version": [None if s is None else s.version for s in steps],
+    }
+    return {
+        "step_starts": _nested("step_starts", lengths, [span.start for s in known for span in s.spans]),
+        "step_ends": _nested("step_ends", lengths, [span.end for s in known for span in s.spans]),
+        "step_scores": _nested("step_scores", lengths, scores),
+        "step_notes": _nested(
+            "step_notes", [None if s is None else len(s.notes) for s in steps], [n for s in known for n in s.notes]
+        ),
+        **{name: pa.array(values, type=SCHEMA.field(name).type) for name, values in named.items()},
+    }
+
+
+def _advantage_columns(entries: Sequence[Settled], trajectories: Sequence[Trajectory]) -> dict[str, pa.Array]:
+    """Mean, least and largest advantage over the loss tokens of each row; null where it is not trained on."""
+    rows = [a for e in entries for a in (e.advantages or (None,) * len(e.scored.group.trajectories))]
+    trained = np.flatnonzero([a is not None for a in rows])
+    values = joined([a for a in rows if a is not None], np.float32)
+    sampled = joined([trajectories[i].sampled for i in trained.tolist()], np.bool_).astype(np.bool_)
+    tokens = Segments.of([a for a in rows if a is not None]).within(sampled)
+    found = {}
+    for name, ufunc in (("mean", np.add), ("min", np.minimum), ("max", np.maximum)):
+        column = np.full(len(rows), np.nan)
+        column[trained] = tokens.reduce(ufunc, values[sampled], np.nan)
+        if name == "mean":
+            column[trained] /= np.maximum(tokens.lengths, 1)
+        found[f"advantage_{name}"] = pa.array(column.astype(np.float32), from_pandas=True)
+    return found
+
+
+def _lists(name: str, arrays: Sequence[np.ndarray[Any, Any]]) -> pa.Array:
+    """One list a row out of one array a row."""
+    kind = SCHEMA.field(name).type.value_type
+    flat = pa.array(np.concatenate(arrays), type=kind) if arrays else pa.array([], type=kind)
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *map(len, arrays)]), pa.int32()), flat)
+
+
+def _nested(name: str, lengths: Sequence[int | None], values: Any) -> pa.Array:
+    """One list a row of so many of the values; null where that is None."""
+    bounds = itertools.accumulate((length or 0 for length in lengths), initial=0)
+    offsets = [None if length is None else start for length, start in zip((*lengths, 0), bounds, strict=True)]
+    flat = pa.array(values, type=SCHEMA.field(name).type.value_type, from_pandas=True)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
 
 
 def _step_of(path: Path) -> int:
     match = re.fullmatch(r"(?:step|eval)-(\d+)\.parquet(?:\.tmp)?", path.name)
     return int(match[1]) if match else -1
-
-
-def _baseline_rows(settled: Settled) -> Iterator[dict[str, Any]]:
-    """The row of the greedy attempt that the group was compared with, if there was one."""
-    if settled.scored.greedy is not None:
-        fate = Fate(name="baseline", step=settled.fate.step, reason=settled.scored.group.job.group_id)
-        yield from _rows(Settled(scored=settled.scored.greedy, fate=fate))
-
-
-def _rows(settled: Settled) -> Iterator[dict[str, Any]]:
-    """One row per trajectory of the group, in sibling order."""
-    scored, fate = settled.scored, settled.fate
-    job = scored.group.job
-    shared = {
-        "step": fate.step,
-        "fate": fate.name,
-        "reason": fate.reason,
-        "group_id": job.group_id,
-        "task_key": job.task.key,
-        "source": job.task.source,
-        "verifier": job.task.verifier,
-        "prompt": [{"role": m.role, "content": m.content} for m in job.task.prompt],
-        "reference": job.task.answer,
-        "effort": job.budget.effort,
-        "instruction": job.budget.instruction,
-        "max_thinking_tokens": job.budget.max_thinking_tokens,
-        "prefix": job.budget.prefix,
-        "target_tokens": job.budget.target_tokens,
-    }
-    rewards = final_rewards(scored)
-    for sibling in range(job.num_siblings):
-        advantages = settled.advantages[sibling] if settled.advantages else None
-        yield {
-            **shared,
-            **_trajectory_columns(scored, sibling),
-            **_verdict_columns(scored, sibling, float(rewards[sibling])),
-            **_step_columns(scored, sibling),
-            **_advantage_columns(scored, sibling, advantages),
-        }
-
-
-def _trajectory_columns(scored: ScoredGroup, sibling: int) -> dict[str, Any]:
-    trajectory = scored.group.trajectories[sibling]
-    return {
-        "sibling": sibling,
-        "token_ids": trajectory.token_ids,
-        "sampled": trajectory.sampled,
-        "sampler_logprobs": trajectory.sampler_logprobs,
-        "char_ends": trajectory.char_ends,
-        "prompt_len": trajectory.prompt_len,
-        "text": trajectory.text,
-        "thinking": None if trajectory.thinking is None else list(trajectory.thinking),
-        "answer": None if trajectory.answer is None else list(trajectory.answer),
-        "num_thinking_tokens": trajectory.num_thinking_tokens,
-        "finish": str(trajectory.finish),
-        "error": trajectory.error,
-        "version_start": trajectory.policy.start,
-        "version_end": trajectory.policy.end,
-        "version_switches": list(trajectory.policy.switches),
-    }
-
-
-def _verdict_columns(scored: ScoredGroup, sibling: int, reward: float) -> dict[str, Any]:
-    outcome = scored.outcomes[sibling]
-    return {
-        "status": str(outcome.status),
-        "score": outcome.score,
-        "outcome_reason": outcome.reason,
-        "parts": list(outcome.parts.items()),
-        "shaped": [(name, float(values[sibling])) for name, values in scored.shaped.items()],
-        "reward": None if np.isnan(reward) else reward,
-    }
-
-
-def _step_columns(scored: ScoredGroup, sibling: int) -> dict[str, Any]:
-    steps = scored.steps[sibling]
-    if steps is None:
-        return {}
-    return {
-        "step_starts": [span.start for span in steps.spans],
-        "step_ends": [span.end for span in steps.spans],
-        "step_scores": [None if np.isnan(score) else float(score) for score in steps.scores],
-        "step_notes": list(steps.notes),
-        "step_kind": str(steps.kind),
-        "scorer": steps.scorer,
-        "scorer_version": steps.version,
-    }
-
-
-def _advantage_columns(scored: ScoredGroup, sibling: int, advantages: Float32Array | None) -> dict[str, Any]:
-    sampled = scored.group.trajectories[sibling].sampled
-    if advantages is None or not sampled.any():
-        return {}
-    values = advantages[sampled]
-    return {
-        "advantage_mean": float(values.mean()),
-        "advantage_min": float(values.min()),
-        "advantage_max": float(values.max()),
-    }

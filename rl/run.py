@@ -38,7 +38,7 @@ from rl.ports import (
 from rl.record import Recorder, Settled
 from rl.reporter import Reporter
 from rl.spares import Spares
-from rl.staleness import token_lags
+from rl.staleness import oldest_lag
 from rl.waits import Waits
 from rollout.schema import Job
 
@@ -189,7 +189,7 @@ class Run:
 
     def lags(self, batch: TrainingBatch) -> list[int]:
         """Per fresh sample, batches published between its oldest token and now. Raises StalenessError above max_lag."""
-        lags = [int(token_lags(s, self.published).max(initial=0)) for s in batch.fresh]
+        lags = [oldest_lag(s, self.published) for s in batch.fresh]
         oldest = min((s.policy.start for s in batch.fresh), default=self.version)
         bound = max(self.lag.max_lag, self.buffer.bound(batch.step) + self._reserved_lag)
         if max(lags, default=0) > bound or oldest < self.published[0]:

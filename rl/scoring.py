@@ -38,7 +38,7 @@ async def _scored(run: Run, job: Job) -> ScoredGroup:
     owner = f"roll of group {job.group_id}"
     with run.clock.phase("generate", job.group_id):
         group = await run.waits.outside(owner, "the generator", run.generator.generate(job))
-    run.clock.sampled(sum(int(t.sampled.sum()) for t in group.trajectories))
+    run.clock.sampled(sum(int(np.count_nonzero(t.sampled)) for t in group.trajectories))
     async with asyncio.TaskGroup() as services:
         judging = services.create_task(_judge(run, owner, group))
         scoring = services.create_task(_score_steps(run, owner, group))

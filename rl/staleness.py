@@ -9,6 +9,8 @@ one, holds for every token.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -24,6 +26,13 @@ def batches_behind(versions: npt.ArrayLike, published: Sequence[int]) -> npt.NDA
     return lags
 
 
+def oldest_lag(sample: TrainingSample, published: Sequence[int]) -> int:
+    """Lag of the oldest loss token, which is the first one; 0 for a sample without loss tokens."""
+    if not sample.policy.switches:
+        return len(published) - bisect_right(published, sample.policy.start) if sample.loss_mask.any() else 0
+    return int(token_lags(sample, published).max(initial=0))
+
+
 def token_lags(sample: TrainingSample, published: Sequence[int]) -> npt.NDArray[np.int64]:
     """[K] lag of each loss token."""
     return batches_behind(sample.policy.at(np.flatnonzero(sample.loss_mask)), published)
@@ -31,16 +40,25 @@ def token_lags(sample: TrainingSample, published: Sequence[int]) -> npt.NDArray[
 
 def token_metrics(samples: Iterable[TrainingSample], published: Sequence[int]) -> list[Metric]:
     """Shares of the loss tokens by lag, and of the samples that were drawn from more than one version."""
-    samples = [sample for sample in samples if sample.loss_mask.any()]
-    if not samples:
+    counts: Counter[int] = Counter()  # loss tokens by lag
+    num_samples = continued = 0
+    for sample in samples:
+        num_tokens = int(np.count_nonzero(sample.loss_mask))
+        if not num_tokens:
+            continue
+        num_samples += 1
+        continued += sample.policy.start < sample.policy.end
+        if sample.policy.switches:
+            counts.update(token_lags(sample, published).tolist())
+        else:
+            counts[oldest_lag(sample, published)] += num_tokens
+    total = counts.total()
+    if not total:
         return []
-    lags = np.concatenate([token_lags(sample, published) for sample in samples])
-    continued = sum(sample.policy.start < sample.policy.end for sample in samples)
-    values, counts = np.unique(lags, return_counts=True)
     return [
         *(
-            Metric(name=f"staleness/tokens_lag_{lag}", value=float(count / lags.size), reduce="last")
-            for lag, count in zip(values, counts, strict=True)
+            Metric(name=f"staleness/tokens_lag_{lag}", value=count / total, reduce="last")
+            for lag, count in sorted(counts.items())
         ),
-        Metric(name="staleness/continued", value=continued / len(samples), reduce="last"),
+        Metric(name="staleness/continued", value=continued / num_samples, reduce="last"),
     ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-
-import numpy as np
 
 from rl.ports import StepScorer
 from rollout.schema import Group, StepScores, Trajectory
@@ -56,7 +55,7 @@ def _fault_of(group: Group, answer: Answer) -> str | None:
 def _fault_of_one(trajectory: Trajectory, steps: StepScores) -> str | None:
     if len(steps.scores) != len(steps.spans):
         return f"gave {len(steps.scores)} scores for {len(steps.spans)} steps"
-    if np.isinf(steps.scores).any():
+    if any(map(math.isinf, steps.scores.tolist())):
         return "gave an infinite score"
     length = len(trajectory.token_ids)
     if steps.spans and not trajectory.prompt_len <= steps.spans[0].start < steps.spans[-1].end <= length:

@@ -31,8 +31,9 @@ from rl.batch import TrainingBatch
 from rl.hack_metrics import hack_metrics
 from rl.phases import Lap
 from rl.record import Settled
+from rl.segments import Segments, joined, thinking_tokens
 from rl.verdict import final_rewards, is_correct
-from rollout.schema import Finish, Metric, ScoreKind
+from rollout.schema import Finish, Metric, ScoredGroup, ScoreKind, StepScores
 
 CUT = (Finish.LENGTH, Finish.THINKING_CUT)
 """Ends of an answer that a limit brought about."""
@@ -56,8 +57,7 @@ ROLES = {"engines": ("generate",), "judge": ("judge",), "learner": ("learn", "pu
 
 def group_metrics(groups: Sequence[Settled]) -> list[Metric]:
     """Metrics of the groups that were settled in one step."""
-    metrics = [metric for settled in groups for metric in _of_group(settled)]
-    return [*metrics, *_of_rewards(groups), *_of_responses(groups), *hack_metrics(groups)]
+    return [*_of_groups(groups), *_of_rewards(groups), *_of_responses(groups), *hack_metrics(groups)]
 
 
 def batch_metrics(batch: TrainingBatch, lags: Sequence[int]) -> list[Metric]:
@@ -72,11 +72,12 @@ def batch_metrics(batch: TrainingBatch, lags: Sequence[int]) -> list[Metric]:
         Metric(name=f"staleness/lag_{lag}", value=count / len(lags), reduce="last")
         for lag, count in sorted(Counter(lags).items())
     ]
-    if batch.num_loss_tokens:
-        tokens = [s.advantages[s.loss_mask].astype(np.float64) for s in batch.samples]
-        rms = float(np.sqrt(np.mean(np.concatenate(tokens) ** 2)))
+    masks = joined([s.loss_mask for s in batch.samples], np.bool_).astype(np.bool_)
+    if masks.any():
+        tokens = joined([s.advantages for s in batch.samples], np.float32)[masks].astype(np.float64)
+        rms = float(np.sqrt(np.mean(tokens**2)))
         metrics.append(Metric(name="batch/advantage_rms", value=rms, reduce="last"))
-        metrics += _of_advantages([values for values in tokens if values.size])
+        metrics += _of_advantages(tokens, Segments.of([s.loss_mask for s in batch.samples]).within(masks))
     return metrics
 
 
@@ -85,21 +86,22 @@ def labelled(batch: TrainingBatch, metrics: Iterable[Metric]) -> Iterable[Metric
     return [replace(m, name=f"{batch.label}/{m.name}") for m in metrics] if batch.label else metrics
 
 
-def _of_advantages(samples: Sequence[npt.NDArray[np.float64]]) -> Iterator[Metric]:
+def _of_advantages(tokens: npt.NDArray[np.float64], samples: Segments) -> Iterator[Metric]:
     """Mean advantage and mean |advantage| of the samples of each quarter, by response length.
 
     A sample counts once, with the mean over its loss tokens. Samples of one length share a quarter, however they are
     ordered, so a quarter may be empty; it has no metric then.
     """
-    lengths = np.asarray([values.size for values in samples])
+    some = samples.lengths > 0
+    lengths = samples.lengths[some]
+    means = samples.reduce(np.add, tokens, 0.0)[some] / lengths
+    sizes = samples.reduce(np.add, np.abs(tokens), 0.0)[some] / lengths
     quarters = np.searchsorted(np.quantile(lengths, [0.25, 0.5, 0.75]), lengths, side="left")
     for number, quarter in enumerate(LENGTH_QUARTERS):
-        inside = [samples[i] for i in np.flatnonzero(quarters == number)]
-        if inside:
-            mean = float(np.mean([values.mean() for values in inside]))
-            size = float(np.mean([np.abs(values).mean() for values in inside]))
-            yield Metric(name=f"advantage/mean_of_{quarter}", value=mean, reduce="last")
-            yield Metric(name=f"advantage/size_of_{quarter}", value=size, reduce="last")
+        inside = quarters == number
+        if inside.any():
+            yield Metric(name=f"advantage/mean_of_{quarter}", value=float(means[inside].mean()), reduce="last")
+            yield Metric(name=f"advantage/size_of_{quarter}", value=float(sizes[inside].mean()), reduce="last")
 
 
 def time_metrics(lap: Lap, num_loss_tokens: int) -> list[Metric]:
@@ -118,39 +120,76 @@ def time_metrics(lap: Lap, num_loss_tokens: int) -> list[Metric]:
     return metrics
 
 
-def _of_group(settled: Settled) -> Iterator[Metric]:
-    scored = settled.scored
-    effort = scored.group.job.budget.effort
-    if settled.fate.name == "dropped":
-        yield Metric(name=f"dropped/{settled.fate.reason}", value=1, reduce="sum")
-    yield Metric(name="groups/trained_share", value=float(settled.fate.name == "trained"))
-    verdicts = [v for v in map(is_correct, scored.outcomes) if v is not None]
-    if len(verdicts) >= MIN_JUDGED:
-        yield Metric(name="groups/all_right", value=float(all(verdicts)))
-        yield Metric(name="groups/all_wrong", value=float(not any(verdicts)))
+class _Tally:
+    """Means and counts by name, in order of first appearance: one metric a name, not one an answer."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, list[float]] = {}  # name -> sum of weight * value, sum of weights
+        self._counts: Counter[str] = Counter()
+
+    def mean(self, name: str, value: float, weight: float = 1.0) -> None:
+        sums = self._sums.get(name)
+        if sums is None:
+            sums = self._sums[name] = [0.0, 0.0]
+        sums[0] += weight * value
+        sums[1] += weight
+
+    def count(self, name: str) -> None:
+        self._counts[name] += 1
+
+    def metrics(self) -> Iterator[Metric]:
+        for name, (total, weight) in self._sums.items():
+            yield Metric(name=name, value=total / weight, weight=weight)
+        for name, count in self._counts.items():
+            yield Metric(name=name, value=count, reduce="sum")
+
+
+def _of_groups(groups: Sequence[Settled]) -> Iterator[Metric]:
+    tally = _Tally()
+    thinking = iter(thinking_tokens([t for settled in groups for t in settled.scored.group.trajectories]).tolist())
+    for settled in groups:
+        scored = settled.scored
+        if settled.fate.name == "dropped":
+            tally.count(f"dropped/{settled.fate.reason}")
+        tally.mean("groups/trained_share", settled.fate.name == "trained")
+        verdicts = [v for v in map(is_correct, scored.outcomes) if v is not None]
+        if len(verdicts) >= MIN_JUDGED:
+            tally.mean("groups/all_right", all(verdicts))
+            tally.mean("groups/all_wrong", not any(verdicts))
+        _of_answers(tally, scored, thinking)
+    yield from tally.metrics()
+
+
+def _of_answers(tally: _Tally, scored: ScoredGroup, thinking: Iterator[int]) -> None:
+    job = scored.group.job
+    effort = f"train/{job.budget.effort}"
+    tokens_name, cut_name, accuracy_name = f"{effort}/thinking_tokens", f"{effort}/truncated", f"{effort}/accuracy"
+    source_name = f"source/{job.task.source}/accuracy"
+    shaped = [(f"reward/parts/{name}", values.tolist()) for name, values in scored.shaped.items()]
     for sibling, (trajectory, outcome) in enumerate(zip(scored.group.trajectories, scored.outcomes, strict=True)):
-        yield Metric(name=f"train/{effort}/thinking_tokens", value=trajectory.num_thinking_tokens)
-        yield Metric(name=f"train/{effort}/truncated", value=float(trajectory.finish in CUT))
+        tally.mean(tokens_name, next(thinking))
+        tally.mean(cut_name, trajectory.finish in CUT)
         right = is_correct(outcome)
         if right is None:
-            yield Metric(name=f"unjudged/{outcome.status}", value=1, reduce="sum")
+            tally.count(f"unjudged/{outcome.status}")
             continue
-        yield Metric(name=f"train/{effort}/accuracy", value=float(right))
-        yield Metric(name="train/accuracy", value=float(right))
-        yield Metric(name=f"source/{scored.group.job.task.source}/accuracy", value=float(right))
+        tally.mean(accuracy_name, right)
+        tally.mean("train/accuracy", right)
+        tally.mean(source_name, right)
         for name, value in outcome.parts.items():
-            yield Metric(name=f"reward/parts/{name}", value=value)
-        for name, values in scored.shaped.items():
-            yield Metric(name=f"reward/parts/{name}", value=float(values[sibling]))
-        yield from _of_steps(settled, sibling, right)
+            tally.mean(f"reward/parts/{name}", value)
+        for name, values in shaped:
+            tally.mean(name, values[sibling])
+        if (steps := scored.steps[sibling]) is not None:
+            _of_steps(tally, steps, right)
 
 
 def _of_rewards(groups: Sequence[Settled]) -> Iterator[Metric]:
     """Mean and standard deviation of the judged rewards, of all answers and of each source of tasks."""
     by_source: defaultdict[str, list[float]] = defaultdict(list)
     for settled in groups:
-        rewards = final_rewards(settled.scored)
-        by_source[settled.scored.group.job.task.source].extend(rewards[~np.isnan(rewards)].tolist())
+        rewards = final_rewards(settled.scored).tolist()
+        by_source[settled.scored.group.job.task.source].extend(r for r in rewards if r == r)  # NaN where unjudged
     yield from _spread("reward/mean", "reward/std", [r for values in by_source.values() for r in values])
     for source, values in by_source.items():
         yield from _spread(f"source/{source}/reward_mean", f"source/{source}/reward_std", values)
@@ -160,7 +199,8 @@ def _of_responses(groups: Sequence[Settled]) -> Iterator[Metric]:
     """Sampled tokens per answer over all efforts, and the share of answers that a limit cut."""
     answers = [t for settled in groups for t in settled.scored.group.trajectories if t.finish not in NOT_GENERATED]
     if answers:
-        lengths = [int(np.count_nonzero(t.sampled)) for t in answers]
+        sampled = np.concatenate([t.sampled for t in answers])
+        lengths = Segments.of([t.sampled for t in answers]).counts(sampled)
         yield Metric(name="response/tokens_mean", value=float(np.mean(lengths)), reduce="last")
         yield Metric(name="response/tokens_p95", value=float(np.quantile(lengths, 0.95)), reduce="last")
         yield Metric(
@@ -174,18 +214,13 @@ def _spread(mean: str, std: str, values: Sequence[float]) -> Iterable[Metric]:
         yield Metric(name=std, value=float(np.std(values)), reduce="last")
 
 
-def _of_steps(settled: Settled, sibling: int, right: bool) -> Iterator[Metric]:
-    steps = settled.scored.steps[sibling]
-    if steps is None:
-        return
-    is_judged = ~np.isnan(steps.scores)
-    yield Metric(name="steps/per_answer", value=len(steps.spans))
-    if steps.spans:
-        yield Metric(name="steps/judged_share", value=float(is_judged.mean()), weight=len(steps.spans))
-    if is_judged.any():
-        mean = float(steps.scores[is_judged].mean())
-        name = "right" if right else "wrong"
-        yield Metric(name=f"steps/score_of_{name}_answers", value=mean, weight=int(is_judged.sum()))
+def _of_steps(tally: _Tally, steps: StepScores, right: bool) -> None:
+    scores = steps.scores.tolist()
+    judged = [score for score in scores if score == score]  # the others are NaN
+    tally.mean("steps/per_answer", len(scores))
+    if scores:
+        tally.mean("steps/judged_share", len(judged) / len(scores), len(scores))
+    if judged:
+        tally.mean(f"steps/score_of_{'right' if right else 'wrong'}_answers", sum(judged) / len(judged), len(judged))
         if steps.kind is ScoreKind.PROB:
-            agrees = bool((steps.scores[is_judged] >= 0.5).all()) == right
-            yield Metric(name="steps/agree_with_outcome", value=float(agrees))
+            tally.mean("steps/agree_with_outcome", (min(judged) >= 0.5) == right)

@@ -228,13 +228,13 @@ class Trajectory:
         if self.thinking is None:
             return 0
         start, end = self.tokens_of(self.thinking)
-        return int(self.sampled[start:end].sum())
+        return int(np.count_nonzero(self.sampled[start:end]))
 
     def tokens_of(self, span: CharSpan) -> tuple[int, int]:
         """Half-open token range whose characters lie in `span`; a token straddling the start belongs to the range."""
         ends = self.char_ends[self.prompt_len :]
-        start = int(np.searchsorted(ends, span[0], side="right"))
-        end = int(np.searchsorted(ends, span[1], side="left")) + 1 if span[1] > span[0] else start
+        start = int(ends.searchsorted(span[0], side="right"))
+        end = int(ends.searchsorted(span[1], side="left")) + 1 if span[1] > span[0] else start
         return self.prompt_len + start, min(self.prompt_len + end, len(self.token_ids))
 
 
@@ -279,10 +279,8 @@ class StepScores:
         _checked("scores", self.scores, np.float32, len(self.spans))
         if any(a.end > b.start for a, b in zip(self.spans, self.spans[1:], strict=False)):
             raise ValueError("step spans must be ordered and disjoint")
-        if self.kind is ScoreKind.PROB:
-            judged = self.scores[~np.isnan(self.scores)]
-            if ((judged < 0) | (judged > 1)).any():
-                raise ValueError(f"scores of kind prob must lie in [0, 1], got {judged}")
+        if self.kind is ScoreKind.PROB and any(score < 0 or score > 1 for score in self.scores.tolist()):
+            raise ValueError(f"scores of kind prob must lie in [0, 1], got {self.scores}")
         if self.notes and len(self.notes) != len(self.spans):
             raise ValueError(f"notes must be empty or one per step, got {len(self.notes)} for {len(self.spans)} steps")
 

@@ -11,6 +11,8 @@ and very hard prompts weigh more than in the gradient of the mean reward; `dr_gr
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,8 +22,10 @@ def grpo_advantages(rewards: npt.NDArray[np.float64], *, epsilon: float) -> npt.
 
     A single judged sibling has nothing to be compared with and gets 0.
     """
-    num_judged = int((~np.isnan(rewards)).sum())
-    if num_judged < 2:
+    judged = rewards[~np.isnan(rewards)]
+    if judged.size < 2:
         return rewards * 0.0
-    deviation = float(np.nanstd(rewards, ddof=1))
-    return (rewards - np.nanmean(rewards)) / (deviation + epsilon)
+    mean = judged.sum() / judged.size
+    deviation = math.sqrt(float(((judged - mean) ** 2).sum()) / (judged.size - 1))
+    advantages: npt.NDArray[np.float64] = (rewards - mean) / (deviation + epsilon)
+    return advantages

@@ -29,7 +29,7 @@ def siblings_of(scored: ScoredGroup) -> Siblings:
     return Siblings(
         rewards=final_rewards(scored),
         correct=np.asarray([np.nan if v is None else float(v) for v in verdicts], dtype=np.float64),
-        lengths=np.asarray([int(t.sampled.sum()) for t in scored.group.trajectories], dtype=np.int64),
+        lengths=np.asarray([np.count_nonzero(t.sampled) for t in scored.group.trajectories], dtype=np.int64),
         greedy=np.nan if scored.greedy is None else float(final_rewards(scored.greedy)[0]),
     )
 

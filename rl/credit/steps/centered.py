@@ -23,4 +23,6 @@ def centered_terms(rows: Sequence[Row], *, weight: float, cap: float) -> list[Va
     """Per sibling, one value a step; a row that is None leaves the mean."""
     scores = pooled(rows)
     center = float(scores.mean()) if scores.size else 0.0
-    return [None if row is None else np.clip(weight * (row.scores - center), -cap, cap) for row in rows]
+    terms = np.minimum(np.maximum(weight * (scores - center), -cap), cap)
+    parts = iter(np.split(terms, np.cumsum([row.scores.size for row in rows if row is not None])))
+    return [None if row is None else next(parts) for row in rows]

@@ -15,8 +15,9 @@ import numpy as np
 from rl.credit.process_config import FirstError, ProcessSection, RewardShaping, StepFilter, StepTerm
 from rl.credit.steps.filter import kept_answers
 from rl.credit.steps.first_error import first_error_advantages
-from rl.credit.steps.rows import FloatArray, Row, Values, on_tokens, rows_of
+from rl.credit.steps.rows import FloatArray, Row, Values, rows_of
 from rl.credit.steps.shaping import answer_scores, shaped_rewards
+from rl.segments import Segments, joined
 from rl.verdict import is_correct
 from rollout.schema import Metric, Outcome, ScoredGroup, ScoreKind, Status
 
@@ -65,26 +66,29 @@ class TermProcess(Process):
         self._metrics: list[Metric] = []
 
     def advantages(self, groups: Sequence[ScoredGroup], outcome: Sequence[FloatArray]) -> list[list[FloatArray]]:
-        base = super().advantages(groups, outcome)
-        terms = self._terms(groups)
-        scale = self._scale(groups, base, terms)
-        return [
-            [whole + scale * term for whole, term in zip(wholes, parts, strict=True)]
-            for wholes, parts in zip(base, terms, strict=True)
-        ]
+        trajectories = [t for scored in groups for t in scored.group.trajectories]
+        segments = Segments.of([t.token_ids for t in trajectories])
+        values = joined(outcome, np.float64)
+        term = self._term(groups, segments)
+        sampled = joined([t.sampled for t in trajectories], np.bool_).astype(np.bool_)
+        scale = self._scale(values, term[sampled], segments.within(sampled))
+        whole = iter(segments.split(np.repeat(values, segments.lengths) + scale * term))
+        return [[next(whole) for _ in scored.group.trajectories] for scored in groups]
 
     def metrics(self) -> list[Metric]:
         return self._metrics
 
-    def _terms(self, groups: Sequence[ScoredGroup]) -> list[list[FloatArray]]:
+    def _term(self, groups: Sequence[ScoredGroup], segments: Segments) -> FloatArray:
+        """The term of every token of all answers, end to end."""
         read = [self._read(scored) for scored in groups]
-        return [
-            [
-                self._section.weight * on_tokens(row, value, len(trajectory.token_ids))
-                for row, value, trajectory in zip(group.rows, values, scored.group.trajectories, strict=True)
-            ]
-            for scored, group, values in zip(groups, read, self._rule(read), strict=True)
-        ]
+        term = np.zeros(int(segments.lengths.sum()))
+        rows = (row for group in read for row in group.rows)
+        values = (value for of_group in self._rule(read) for value in of_group)
+        for offset, row, of_row in zip(segments.starts.tolist(), rows, values, strict=True):
+            if row is not None and of_row is not None:
+                for (start, end), value in zip(row.spans, of_row.tolist(), strict=True):
+                    term[offset + start : offset + end] = value
+        return self._section.weight * term
 
     def _read(self, scored: ScoredGroup) -> GroupRows:
         rows, kind = rows_of(scored, self._section)
@@ -93,24 +97,18 @@ class TermProcess(Process):
             rows = [None] * len(rows)
         return GroupRows(rows=rows, kind=kind, right_share=sum(verdicts) / max(1, len(verdicts)))
 
-    def _scale(
-        self, groups: Sequence[ScoredGroup], base: list[list[FloatArray]], terms: list[list[FloatArray]]
-    ) -> float:
-        """At most 1. Measured where there is an outcome signal; without any, as if the outcome's size were 1."""
-        outcome_squares = term_squares = num_tokens = 0.0
-        alone_squares, alone_tokens = 0.0, 0.0
-        for scored, wholes, parts in zip(groups, base, terms, strict=True):
-            for trajectory, whole, part in zip(scored.group.trajectories, wholes, parts, strict=True):
-                if np.isnan(whole).any() or not trajectory.sampled.any():
-                    continue
-                own, added = whole[trajectory.sampled], part[trajectory.sampled]
-                if own.any():
-                    outcome_squares += float((own**2).sum())
-                    term_squares += float((added**2).sum())
-                    num_tokens += own.size
-                else:
-                    alone_squares += float((added**2).sum())
-                    alone_tokens += own.size
+    def _scale(self, outcome: FloatArray, term: FloatArray, tokens: Segments) -> float:
+        """At most 1. Measured where there is an outcome signal; without any, as if the outcome's size were 1.
+
+        `outcome` [N] one an answer; `term` over the sampled tokens of all, which are at `tokens`.
+        """
+        squares = tokens.reduce(np.add, term**2, 0.0)
+        known = ~np.isnan(outcome) & (tokens.lengths > 0)
+        signal, alone = known & (outcome != 0), known & (outcome == 0)
+        num_tokens = float(tokens.lengths[signal].sum())
+        outcome_squares = float((outcome[signal] ** 2 * tokens.lengths[signal]).sum())
+        term_squares = float(squares[signal].sum())
+        alone_squares, alone_tokens = float(squares[alone].sum()), float(tokens.lengths[alone].sum())
         if num_tokens:
             outcome_rms, term_rms = np.sqrt(outcome_squares / num_tokens), np.sqrt(term_squares / num_tokens)
         else:

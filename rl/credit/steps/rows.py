@@ -61,14 +61,13 @@ def rows_of(scored: ScoredGroup, section: ProcessSection) -> tuple[list[Row], Sc
 
 
 def _row(steps: StepScores) -> Row:
-    kept = np.flatnonzero(~np.isnan(steps.scores))
-    if not kept.size:
+    known = [(score, span) for score, span in zip(steps.scores.tolist(), steps.spans, strict=True) if score == score]
+    if not known:  # the others are NaN
         return None
-    spans = tuple((steps.spans[i].start, steps.spans[i].end) for i in kept)
     return StepRow(
-        scores=steps.scores[kept].astype(np.float64),
-        lengths=np.asarray([end - start for start, end in spans], dtype=np.int64),
-        spans=spans,
+        scores=np.asarray([score for score, _ in known], dtype=np.float64),
+        lengths=np.asarray([span.end - span.start for _, span in known], dtype=np.int64),
+        spans=tuple((span.start, span.end) for _, span in known),
     )
 
 
