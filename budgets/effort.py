@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,19 +79,17 @@ class EffortSchedule:
     """
 
     def __init__(self, config: BudgetsConfig, *, seed: int) -> None:
-        self._config = config
+        self.adopt(config)
         self._seed = seed
         self._num_draws = 0
 
     def next(self, step: int) -> TokenBudget:
         """The budget of the next job, admitted for training step `step`."""
-        mix = mix_at(self._config, step)
-        names = [name for name, probability in mix.items() if probability > 0]
+        names, edges = self._drawn_from(step)
         rng = np.random.default_rng([self._seed, self._num_draws])
         point, number_point = rng.random(), rng.random()
         self._num_draws += 1
-        edges = np.cumsum([mix[name] for name in names])
-        name = names[min(int(np.searchsorted(edges, point, side="right")), len(names) - 1)]
+        name = names[min(bisect_right(edges, point), len(names) - 1)]
         numbers = self._config.efforts[name].numbers
         number = None if numbers is None else draw_number(numbers, number_point)
         return budget_at(self._config, name, step=step, number=number)
@@ -98,6 +97,14 @@ class EffortSchedule:
     def adopt(self, config: BudgetsConfig) -> None:
         """Draw by these settings from now on; the draws go on where they were."""
         self._config = config
+        self._mix_of: tuple[int, list[str], list[float]] | None = None  # of the step that was asked for last
+
+    def _drawn_from(self, step: int) -> tuple[list[str], list[float]]:
+        """The efforts that may be drawn at a step, and the sums of their probabilities up to each."""
+        if self._mix_of is None or self._mix_of[0] != step:
+            mix = {name: probability for name, probability in mix_at(self._config, step).items() if probability > 0}
+            self._mix_of = (step, list(mix), np.cumsum(list(mix.values())).tolist())
+        return self._mix_of[1:]
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"seed": self._seed, "num_draws": self._num_draws}

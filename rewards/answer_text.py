@@ -80,6 +80,8 @@ def last_boxed(text: str) -> str | None:
     Boxes side by side give their contents with a comma between them; of nested ones the innermost counts.
     """
     openings = {match.end(): match.start() for match in _BOX.finditer(text)}
+    if not openings:
+        return None
     opened: list[int] = []
     closed: list[tuple[int, int, str]] = []
     for at, char in enumerate(text):

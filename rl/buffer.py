@@ -86,9 +86,19 @@ class Buffer:
 
     async def admit(self) -> Slot:
         """Wait for a free slot and hold it."""
-        while self.num_held >= self.capacity:
+        while not self.has_room:
             self._room.clear()
             await self._room.wait()
+        return self.admit_now()
+
+    @property
+    def has_room(self) -> bool:
+        return self.num_held < self.capacity
+
+    def admit_now(self) -> Slot:
+        """Hold a free slot. Raises RuntimeError when there is none."""
+        if not self.has_room:
+            raise RuntimeError(f"a slot is held only while one is free: {self.num_held} of {self.capacity} are held")
         index = self._num_admitted
         self._num_admitted += 1
         slot = Slot(index=index, step=self._first_step + index // self.groups_per_step)

@@ -27,6 +27,7 @@ from rl.assembly import Packed, assemble
 from rl.batch import StepResult, TrainingBatch
 from rl.buffer import Slot
 from rl.ending import orderly_end, uninterrupted
+from rl.garbage import seldom_collected
 from rl.late_scores import score_slots
 from rl.plan import make_plan
 from rl.reference import follow, reference_metrics
@@ -42,6 +43,11 @@ from rollout.schema import Job, Metric
 async def train(run: Run) -> None:
     """Train from the step after `run.step` to the last. Raises RunFailedError from the first cause of a failure."""
     run.begin()
+    with seldom_collected():
+        await _train(run)
+
+
+async def _train(run: Run) -> None:
     async with orderly_end(run):
         await start(run)
         async with asyncio.TaskGroup() as loops:
@@ -53,7 +59,11 @@ async def train(run: Run) -> None:
 async def feed(run: Run, loops: asyncio.TaskGroup) -> None:
     for _ in range(len(run.steps_left) * run.loop.groups_per_step):
         with run.blame("feed", "admission"):
-            slot = await run.waits.inside("feed", "a free buffer slot", run.buffer.admit())
+            if run.buffer.has_room:  # most often, and then there is nothing to wait for
+                slot = run.buffer.admit_now()
+                await asyncio.sleep(0)  # the others have their turn
+            else:
+                slot = await run.waits.inside("feed", "a free buffer slot", run.buffer.admit())
             if run.spares.fill(slot, max_lag=run.lag.max_lag):
                 slot.is_settled.set()
             else:

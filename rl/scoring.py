@@ -40,9 +40,8 @@ async def _scored(run: Run, job: Job) -> ScoredGroup:
         group = await run.waits.outside(owner, "the generator", run.generator.generate(job))
     run.clock.sampled(sum(int(np.count_nonzero(t.sampled)) for t in group.trajectories))
     async with asyncio.TaskGroup() as services:
-        judging = services.create_task(_judge(run, owner, group))
         scoring = services.create_task(_score_steps(run, owner, group))
-    outcomes = judging.result()
+        outcomes = await _judge(run, owner, group)
     shaped = {**_shaped(run, group, outcomes), **await _explored(run, owner, group, outcomes)}
     return ScoredGroup(group=group, outcomes=outcomes, steps=scoring.result(), shaped=shaped)
 

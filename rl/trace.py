@@ -48,6 +48,9 @@ class Span:
     is_cut: bool = False  # began before the step or goes on after it
 
 
+_Noted = tuple[str, str, float, float, str]  # a span's first five fields: most spans are never asked for
+
+
 class Trace:
     """Spans of the run. One step's are written when the next begins, if they are wanted."""
 
@@ -65,7 +68,7 @@ class Trace:
         self._warn = warn
         self._now = now
         self._began = now()
-        self._done: list[Span] = []
+        self._done: list[_Noted] = []
         self._open: dict[int, tuple[str, str, float, str]] = {}
         self._numbers = itertools.count()
 
@@ -85,7 +88,7 @@ class Trace:
             yield
         finally:
             del self._open[number]
-            self._done.append(Span(role=role, name=name, start=start, end=self._now(), subject=subject))
+            self._done.append((role, name, start, self._now(), subject))
 
     def add(self, role: str, spans: Iterable[tuple[str, float, float]], *, end: float | None = None) -> None:
         """Spans that another process measured: name, start and end in seconds on a clock of its own, which counts from
@@ -95,7 +98,7 @@ class Trace:
             return
         shift = (self._now() if end is None else end) - max(stop for _, _, stop in measured)
         for name, start, stop in measured:
-            self._done.append(Span(role=role, name=name, start=start + shift, end=stop + shift))
+            self._done.append((role, name, start + shift, stop + shift, ""))
 
     def turn(self, step: int) -> None:
         """The slots of `step` are about to be free: write its trace if it is wanted, and begin the next."""
@@ -105,7 +108,11 @@ class Trace:
                 Span(role=role, name=name, start=start, end=now, subject=subject, is_cut=True)
                 for role, name, start, subject in self._open.values()
             ]
-            self._write(step, [*self._done, *still], now)
+            done = [
+                Span(role=role, name=name, start=start, end=end, subject=subject)
+                for role, name, start, end, subject in self._done
+            ]
+            self._write(step, [*done, *still], now)
         self._done.clear()
         self._began = now
 

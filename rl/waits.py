@@ -12,8 +12,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -22,8 +21,7 @@ class WaitTimeoutError(TimeoutError):
     """A wait outlived its deadline."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Wait(NamedTuple):
     """One wait under way. `since` is in the event loop's seconds."""
 
     owner: str
@@ -43,16 +41,19 @@ class Waits:
 
     async def outside(self, owner: str, target: str, call: Awaitable[T]) -> T:
         """Await a call into another part of the system. Raises WaitTimeoutError after `deadline_s`."""
-        with self._registered(owner, target, is_outside=True):
-            try:
-                async with asyncio.timeout(self.deadline_s) as deadline:
-                    return await call
-            except TimeoutError as error:
-                if deadline.expired():
-                    raise self._expired(owner, target) from error
-                raise
-            finally:
-                self._last_return = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        number = next(self._numbers)
+        self._waits[number] = Wait(owner, target, loop.time(), True)
+        try:
+            async with asyncio.timeout(self.deadline_s) as deadline:
+                return await call
+        except TimeoutError as error:
+            if deadline.expired():
+                raise self._expired(owner, target) from error
+            raise
+        finally:
+            self._last_return = loop.time()
+            del self._waits[number]
 
     async def inside(self, owner: str, target: str, peer: Awaitable[T]) -> T:
         """Await a peer loop. Raises WaitTimeoutError when the whole run has stood still for `deadline_s`."""

@@ -1,6 +1,7 @@
 """The pool without engines behind it: routing, deadlines, one cause for every caller."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,15 @@ class FakeActor:
             @staticmethod
             def remote(*args: Any) -> Any:
                 self.calls.append((method, args))
-                return self._behave(method, *args)
+                return later(self._behave(method, *args))
 
         return Remote
+
+
+async def later(answer: Any) -> Any:
+    """What another process says is never there at once."""
+    await asyncio.sleep(0)
+    return await answer
 
 
 def make_pool(
@@ -139,6 +146,33 @@ async def test_the_last_engine_s_death_is_what_every_later_call_reports() -> Non
             await call
         assert second.value is first.value
     assert len(fake.calls) == num_calls
+
+
+async def test_of_many_engines_the_one_with_the_fewest_siblings_pending_is_asked() -> None:
+    """By the heap as by looking at all of them, whatever ends when."""
+    chance = random.Random(0)
+    release: dict[int, asyncio.Event] = {}
+
+    async def wait(method: str, job: Job) -> Group:
+        await release[job.num_siblings].wait()
+        return make_group(job)
+
+    pool, _ = make_pool(*[wait] * 7)
+    members = pool._serving
+    running: dict[int, asyncio.Task[Group]] = {}
+    for size in range(1, 400):
+        expected = min(members, key=lambda m: m.num_pending)
+        release[size] = asyncio.Event()
+        running[size] = asyncio.create_task(pool.generate(make_job(size)))
+        await asyncio.sleep(0)
+        assert expected.actor.calls[-1][1][0].num_siblings == size
+        for done in chance.sample(sorted(running), k=min(len(running), chance.choice((0, 0, 1, 3)))):
+            release[done].set()
+            await running.pop(done)
+    for done, task in running.items():
+        release[done].set()
+        await task
+    assert all(member.num_pending == 0 for member in members) and len(pool._by_load) < 100
 
 
 async def test_a_dead_engine_s_jobs_are_issued_once_more_elsewhere(killed: list[Any]) -> None:
