@@ -55,6 +55,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--model", choices=("tiny", "smollm2"), help="whose latencies; both by default")
     parser.add_argument("--engines", type=int, nargs="+")
+    parser.add_argument("--many", action="store_true", help=f"only the point with {MANY:,} groups at once")
     parser.add_argument("--steps", type=int, default=3, help="steps of a point that count, after one that does not")
     parser.add_argument("--most-groups", type=int, default=MANY, help="leave out points with more groups at once")
     parser.add_argument("--profile", action="store_true")
@@ -68,8 +69,8 @@ def main() -> None:
         found[model] = []
         per_engine = measured_of(model)["groups_per_engine"]
         sizes = [(engines, engines * per_engine, 0) for engines in points]
-        if not options.engines and not options.quick:
-            sizes.append((1024, MANY // 2, 1))
+        if options.many or not (options.engines or options.quick):
+            sizes = [*([] if options.many else sizes), (1024, MANY // 2, 1)]
         for engines, groups, lag in sizes:
             if groups * (lag + 1) <= options.most_groups:
                 found[model].append(
@@ -77,7 +78,20 @@ def main() -> None:
                 )
                 print(f"{model}: {json.dumps(found[model][-1])}", file=sys.stderr, flush=True)
     name = "scale_sim_quick" if options.quick else "scale_sim"
+    if options.store:
+        found = with_stored(name, found)
     finish(name, headline(found), {"points": found}, store=options.store)
+
+
+def with_stored(name: str, found: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
+    """With the points of earlier calls that this one did not measure again: a large one takes minutes."""
+    path = RESULTS / f"{name}.json"
+    stored = json.loads(path.read_text())["details"]["points"] if path.is_file() else {}
+    merged: dict[str, list[dict[str, float]]] = {}
+    for model in dict.fromkeys([*stored, *found]):
+        rows = {(r["engines"], r["groups_at_once"]): r for r in (*stored.get(model, ()), *found.get(model, ()))}
+        merged[model] = [rows[key] for key in sorted(rows)]
+    return merged
 
 
 def headline(found: dict[str, list[dict[str, float]]]) -> dict[str, float]:

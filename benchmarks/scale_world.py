@@ -114,6 +114,7 @@ class Answers:
     def __init__(self, *, is_text: bool, seed: int = 0) -> None:
         self._is_text = is_text
         self._random = random.Random(seed)
+        self._ids = np.random.default_rng(seed).integers(7, 507, 65_536).astype(np.int32)
         self._logprobs = np.random.default_rng(seed).uniform(-2, 0, 4096).astype(np.float32)
 
     def group(self, job: Job, version: int) -> Group:
@@ -133,7 +134,7 @@ class Answers:
         return Trajectory(
             group_id=job.group_id,
             sibling=sibling,
-            token_ids=np.asarray([7 + hash((sibling, i)) % 500 for i in range(length)], dtype=np.int32),
+            token_ids=self._tokens(length),
             sampled=np.arange(length) >= prompt_len,
             sampler_logprobs=self._logprobs[:length].copy(),
             char_ends=np.concatenate([np.zeros(prompt_len), ends]).astype(np.int32),
@@ -144,6 +145,10 @@ class Answers:
             finish=Finish.STOP,
             policy=PolicySpan(start=version, end=version),
         )
+
+    def _tokens(self, length: int) -> Any:
+        start = self._random.randrange(self._ids.size - length)
+        return self._ids[start : start + length].copy()
 
 
 class Handle:
