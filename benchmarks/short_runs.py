@@ -86,7 +86,7 @@ class ShortRuns:
         self._model = model
         self._common = ["sft=none", "model.type=path", f"model.path={model}", *common]
         self._stack = ExitStack()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runner: asyncio.Runner | None = None
         self._services: Services | None = None
         self._started: dict[str, Any] = {}  # section -> its settings, of the services that are up
         self._next_version = 0
@@ -105,11 +105,11 @@ class ShortRuns:
         overrides = [*self._common, f"run.dir={self._runs}", f"run.name={name}", *settings]
         config = recipe.load(self._recipe, overrides)
         directory = RunDirectory.create(config)
-        if self._loop is None:
+        if self._runner is None:
             self._start(config, directory)
-        assert self._loop is not None
+        assert self._runner is not None
         try:
-            self._loop.run_until_complete(self._train(config, directory))
+            self._runner.run(self._train(config, directory))  # one that is interrupted ends in order
         except BaseException:
             self._stop()
             raise
@@ -118,13 +118,13 @@ class ShortRuns:
 
     def _start(self, config: RunConfig, directory: RunDirectory) -> None:
         self._stack.enter_context(cluster.session(config.cluster, log_dir=directory.logs))
-        self._loop = asyncio.new_event_loop()
+        self._runner = asyncio.Runner()
 
     def _stop(self) -> None:
-        if self._loop is not None:
-            self._loop.close()
+        if self._runner is not None:
+            self._runner.close()
         self._stack.close()
-        self._loop, self._services, self._next_version = None, None, 0
+        self._runner, self._services, self._next_version = None, None, 0
 
     async def _train(self, config: RunConfig, directory: RunDirectory) -> None:
         from launch import build

@@ -92,7 +92,7 @@ def _is_sound(pairs: Sequence[tuple[Trajectory, Float32Array]]) -> bool:
     if any(values.shape != trajectory.token_ids.shape for trajectory, values in pairs):
         return False
     flat = joined([values for _, values in pairs], np.float32)
-    sampled = joined([trajectory.sampled for trajectory, _ in pairs], np.bool_).astype(np.bool_)
+    sampled = joined([trajectory.sampled for trajectory, _ in pairs], np.bool_)
     return bool(np.isfinite(flat).all() and not flat[~sampled].any())
 
 

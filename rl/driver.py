@@ -59,11 +59,7 @@ async def _train(run: Run) -> None:
 async def feed(run: Run, loops: asyncio.TaskGroup) -> None:
     for _ in range(len(run.steps_left) * run.loop.groups_per_step):
         with run.blame("feed", "admission"):
-            if run.buffer.has_room:  # most often, and then there is nothing to wait for
-                slot = run.buffer.admit_now()
-                await asyncio.sleep(0)  # the others have their turn
-            else:
-                slot = await run.waits.inside("feed", "a free buffer slot", run.buffer.admit())
+            slot = await run.free_slot()
             if run.spares.fill(slot, max_lag=run.lag.max_lag):
                 slot.is_settled.set()
             else:

@@ -246,7 +246,7 @@ def _advantage_columns(entries: Sequence[Settled], trajectories: Sequence[Trajec
     rows = [a for e in entries for a in (e.advantages or (None,) * len(e.scored.group.trajectories))]
     trained = np.flatnonzero([a is not None for a in rows])
     values = joined([a for a in rows if a is not None], np.float32)
-    sampled = joined([trajectories[i].sampled for i in trained.tolist()], np.bool_).astype(np.bool_)
+    sampled = joined([trajectories[i].sampled for i in trained.tolist()], np.bool_)
     tokens = Segments.of([a for a in rows if a is not None]).within(sampled)
     found = {}
     for name, ufunc in (("mean", np.add), ("min", np.minimum), ("max", np.maximum)):

@@ -178,6 +178,13 @@ class Run:
     def steps_left(self) -> range:
         return range(self.step + 1, self.loop.num_steps + 1)
 
+    async def free_slot(self) -> Slot:
+        """Hold the next slot once one is free. Raises WaitTimeoutError when the whole run stands still."""
+        if self.buffer.has_room:  # most often, and a wait costs more than a slot
+            await asyncio.sleep(0)  # the other loops have their turn
+            return self.buffer.admit_now()
+        return await self.waits.inside("feed", "a free buffer slot", self.buffer.admit())
+
     def may_refill(self, slot: Slot) -> bool:
         """Whether a slot whose group was dropped gets a fresh task. max_refills is 0 unless on_drop is "replace"."""
         return slot.num_rolled <= self.sampling.max_refills

@@ -7,6 +7,7 @@ an answer are a second of the driver. Over all tokens of the step they cost mill
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from rollout.schema import Trajectory
 
 Int64Array = npt.NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Segments:
@@ -47,12 +49,12 @@ class Segments:
             found[full] = ufunc.reduceat(values, self.starts[full], dtype=np.float64)
         return found
 
-    def split(self, values: npt.NDArray[np.generic]) -> list[npt.NDArray[np.generic]]:
+    def split(self, values: npt.NDArray[Scalar]) -> list[npt.NDArray[Scalar]]:
         """[N] views of each sequence's part."""
         return [values[a:b] for a, b in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
 
 
-def joined(arrays: Sequence[npt.NDArray[np.generic]], dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+def joined(arrays: Sequence[npt.NDArray[Scalar]], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
     """The arrays end to end; none of them are an empty array of this dtype."""
     return np.concatenate(arrays) if arrays else np.zeros(0, dtype=dtype)
 

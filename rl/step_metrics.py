@@ -72,7 +72,7 @@ def batch_metrics(batch: TrainingBatch, lags: Sequence[int]) -> list[Metric]:
         Metric(name=f"staleness/lag_{lag}", value=count / len(lags), reduce="last")
         for lag, count in sorted(Counter(lags).items())
     ]
-    masks = joined([s.loss_mask for s in batch.samples], np.bool_).astype(np.bool_)
+    masks = joined([s.loss_mask for s in batch.samples], np.bool_)
     if masks.any():
         tokens = joined([s.advantages for s in batch.samples], np.float32)[masks].astype(np.float64)
         rms = float(np.sqrt(np.mean(tokens**2)))

@@ -19,7 +19,7 @@ _ARRAY_NAMES = tuple(name for name, _ in _ARRAYS)
 _REST = tuple(name for name in Trajectory.__dataclass_fields__ if name not in (*_ARRAY_NAMES, "policy"))
 _SET_ARRAYS = [getattr(Trajectory, name).__set__ for name in _ARRAY_NAMES]  # a frozen class is filled slot by slot
 _SET_REST = [getattr(Trajectory, name).__set__ for name in _REST]
-_SET_POLICY = Trajectory.policy.__set__  # type: ignore[attr-defined]
+_SET_POLICY = getattr(Trajectory, "policy").__set__  # noqa: B009 - a slot, which mypy takes for a value
 
 Packed = tuple[Job, list[int], list[Any], list[PolicySpan], list[tuple[Any, ...]]]
 

@@ -42,7 +42,7 @@ def _sampled_only(groups: Sequence[ScoredGroup], per_token: Sequence[Sequence[Fl
     """Per group and sibling, the advantages with 0 where nothing was sampled; None where they are NaN."""
     values = [of_one for of_group in per_token for of_one in of_group]
     flat = joined(values, np.float64)
-    sampled = joined([t.sampled for scored in groups for t in scored.group.trajectories], np.bool_).astype(np.bool_)
+    sampled = joined([t.sampled for scored in groups for t in scored.group.trajectories], np.bool_)
     segments = Segments.of(values)
     known = segments.counts(np.isnan(flat)) == 0
     kept = segments.split(np.where(sampled, flat, 0.0).astype(np.float32))

@@ -70,7 +70,7 @@ class TermProcess(Process):
         segments = Segments.of([t.token_ids for t in trajectories])
         values = joined(outcome, np.float64)
         term = self._term(groups, segments)
-        sampled = joined([t.sampled for t in trajectories], np.bool_).astype(np.bool_)
+        sampled = joined([t.sampled for t in trajectories], np.bool_)
         scale = self._scale(values, term[sampled], segments.within(sampled))
         whole = iter(segments.split(np.repeat(values, segments.lengths) + scale * term))
         return [[next(whole) for _ in scored.group.trajectories] for scored in groups]
