@@ -21,7 +21,7 @@ import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from prm.arithmetic import (
     NeedsAlgebraError,
@@ -62,8 +62,7 @@ class PoolLike(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepTexts:
+class StepTexts(NamedTuple):
     """What the scorer reads of one trajectory."""
 
     prompt: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from prm.config import BlankLineSplitter, NewlineSplitter, SeparatorSplitter
 from rollout.schema import CharSpan, StepSpan, Trajectory
@@ -23,8 +23,7 @@ _MARKS = re.compile(r"```|\$\$|\\\[|\\\]|\n[ \t]*\n\s*")
 _CLOSERS = {"```": "```", "$$": "$$", "\\[": "\\]"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One step: its tokens, and its text without the separator and the space around it."""
 
     span: StepSpan

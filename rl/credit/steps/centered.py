@@ -24,5 +24,9 @@ def centered_terms(rows: Sequence[Row], *, weight: float, cap: float) -> list[Va
     scores = pooled(rows)
     center = float(scores.mean()) if scores.size else 0.0
     terms = np.minimum(np.maximum(weight * (scores - center), -cap), cap)
-    parts = iter(np.split(terms, np.cumsum([row.scores.size for row in rows if row is not None])))
-    return [None if row is None else next(parts) for row in rows]
+    found: list[Values] = []
+    end = 0
+    for row in rows:
+        start, end = end, end + (0 if row is None else row.scores.size)
+        found.append(None if row is None else terms[start:end])
+    return found
