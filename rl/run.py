@@ -180,8 +180,8 @@ class Run:
 
     async def free_slot(self) -> Slot:
         """Hold the next slot once one is free. Raises WaitTimeoutError when the whole run stands still."""
+        await asyncio.sleep(0)  # the other loops have their turn
         if self.buffer.has_room:  # most often, and a wait costs more than a slot
-            await asyncio.sleep(0)  # the other loops have their turn
             return self.buffer.admit_now()
         return await self.waits.inside("feed", "a free buffer slot", self.buffer.admit())
 

@@ -30,6 +30,17 @@ def test_capacity_order_and_release() -> None:
     play(go())
 
 
+def test_a_slot_is_held_at_once_only_while_one_is_free() -> None:
+    async def go() -> None:
+        buffer = Buffer(groups_per_step=2, max_lag=0)
+        assert buffer.has_room and [buffer.admit_now().index, (await buffer.admit()).index] == [0, 1]
+        assert not buffer.has_room
+        with pytest.raises(RuntimeError, match="only while one is free: 2 of 2 are held"):
+            buffer.admit_now()
+
+    play(go())
+
+
 def test_only_what_was_taken_can_be_released() -> None:
     async def go() -> None:
         buffer = Buffer(groups_per_step=1, max_lag=1)
