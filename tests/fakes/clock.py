@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 T = TypeVar("T")
+
+TICK = 1e-7  # seconds; larger than the clock's resolution, within which timers go off together
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
@@ -16,6 +19,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._elapsed = 0.0
+        self._timers_at: Counter[float] = Counter()
         super().__init__(_Jumper(self))
 
     def time(self) -> float:
@@ -23,6 +27,12 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def jump(self, seconds: float) -> None:
         self._elapsed += seconds
+
+    def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        """Timers of one moment go off in the order in which they were set: the heap they lie in keeps no order of
+        equals, so what else happens in a test would decide."""
+        self._timers_at[when] += 1
+        return super().call_at(when + TICK * (self._timers_at[when] - 1), *args, **kwargs)
 
 
 class _Jumper(selectors.DefaultSelector):
