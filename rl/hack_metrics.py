@@ -183,7 +183,7 @@ def _worst_is_last(steps: StepScores) -> bool | None:
     known = [score for score in steps.scores.tolist() if score == score]  # the others are NaN
     if len(known) < 2 or known.count(lowest := min(known)) > 1:
         return None
-    return known[-1] == lowest
+    return bool(known[-1] == lowest)
 
 
 def _of_scores(pairs: npt.NDArray[np.float64]) -> Iterator[Metric]:
