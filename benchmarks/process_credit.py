@@ -1,8 +1,8 @@
 """Does process credit learn from fewer tokens than outcome credit? Two regimes, one cold start each, three seeds.
 
     long_sums    sums of 6 to 9 terms; the quickstart's cold model, trained further on a teacher who slips in three of
-                 ten additions: a step is right more often than not, all of them seldom, so most groups are all wrong
-                 and the outcome says little. Here the metrics are taken.
+                 ten additions: a step is right more often than not, all of them seldom, so many groups are all wrong
+                 and the outcome says little. Here the best ratio is taken.
     quickstart   the quickstart's sums and cold start, whose main fault is to stop early: nearly every group has right
                  and wrong answers, and the outcome alone says what to change. The checker does not see that fault.
 
@@ -106,7 +106,7 @@ REGIMES: Mapping[str, Regime] = {
         cold=["sft.num_steps=500", "sft.lr=1e-3", "sft.mix={ high = 1.0 }"],
         begins_with="quickstart",
         common=["loop.num_steps=18", "loop.groups_per_step=32", "loop.eval_every=2", "evaluate.num_tasks=200"],
-        arms=(OUTCOME, "centered", "first_error", "centered_wide", "leave_one_out_wide", "min_form_wide"),
+        arms=(OUTCOME, "centered", "centered_wide", "leave_one_out_wide", "first_error", "min_form_wide"),
     ),
     "quickstart": Regime(
         settings=[],

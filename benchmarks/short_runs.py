@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
+from budgets.effort import token_budgets
 from launch import cluster, manifest, plugins, preparation, recipe
 from launch.config import RunConfig
 from launch.console import ConsoleReporter
@@ -163,7 +164,7 @@ class ShortRuns:
                 num_threads=1,
                 format=config.format,
                 tasks=tasks.held_out[: max(preparation.NUM_PROBES, num_prompts)],
-                instructions=[effort.instruction for effort in config.budgets.efforts.values()],
+                instructions=[budget.instruction for budget in token_budgets(config.budgets).values()],
                 num_prompts=num_prompts,
                 max_prompt_tokens=config.budgets.max_prompt_tokens,
                 seed=config.run.seed,
