@@ -8,6 +8,7 @@ short runs of as many steps and groups:
       none       sums only: plain GRPO. What becomes of the differences is what is forgotten
       uniform    every fourth group is a difference, and all advantages count alike
       recap      the same groups, with RECAP's weights over the two domains
+      solutions  the same groups; the differences learn from their worked solutions, not from rewards
     length     sums only; the cold start saw full and half solutions under one instruction, so length is free
       grpo       plain GRPO
       rorecomp   short right and long wrong answers at once, the rest later with a falling probability
@@ -45,15 +46,17 @@ from rl.evaluate import wilson_interval
 RECIPE = Path("benchmarks/replay.toml")
 TARGET, GENERAL = "target", "general"
 ALONE = ["sampling.sampler.shares={target = 1.0, general = 1e-9}"]
+SOLUTIONS = ["mix.demonstrations={gate = -1, gates = {general = 8}}"]
 RECAP = ["mix.reweight.window=3", "mix.reweight.temperature=1.0"]
 # Longer sums than the cold start saw, so that there is something to learn to the end, and steps three times as large
 # as the quickstart's: with those of the quickstart GRPO forgets nothing (1.000 before, 0.995 after).
 FAR = ["tasks.train.sources.target.params={min_terms = 5, max_terms = 7}", "learner.lr=8e-4", "loop.num_steps=80"]
 SUMS = '{type = "procedural", name = "sums", num_tasks = 12000, params = {min_terms = 4, max_terms = 6}}'
-ROOM = [f"tasks.train={SUMS}", "sampling.sampler.type=uniform"]
+ROOM = [f"tasks.train={SUMS}", "sampling.sampler.type=uniform", "loop.num_steps=40", "loop.eval_every=10"]
 TWO_LENGTHS = [
     'budgets.efforts.medium={instruction = "<high>", max_thinking_tokens = 80, max_answer_tokens = 8}',
     "sft.mix={high = 0.5, medium = 0.5}",
+    "sft.num_steps=4000",
 ]
 
 
@@ -67,9 +70,10 @@ class Part:
 
 
 PARTS: Mapping[str, Part] = {
-    "domains": Part({"none": ALONE, "uniform": [], "recap": RECAP}, FAR),
+    "domains": Part({"none": ALONE, "uniform": [], "recap": RECAP, "solutions": SOLUTIONS}, FAR),
     "length": Part({"grpo": [], "rorecomp": ["mix.replay.type=rorecomp"]}, ROOM, [*ROOM, *TWO_LENGTHS]),
 }
+PAIRS = (("uniform", "none"), ("recap", "none"), ("recap", "uniform"), ("solutions", "none"), ("solutions", "uniform"))
 QUICK = ["loop.num_steps=2", "loop.groups_per_step=8", "loop.eval_every=1", "evaluate.num_tasks=16"]
 QUICK_COLD = ["sft.num_steps=60"]
 
@@ -155,6 +159,11 @@ def compared(runs: Sequence[Evaluated], base: Sequence[Evaluated], domain: str, 
     return {"difference": difference.as_json()} | ({"ratio": ratio.as_json()} if kind == "length" else {})
 
 
+def shared_seeds(found: Mapping[str, Runs], arm: str, base: str) -> list[int]:
+    """Seeds that both arms have finished, which alone are compared."""
+    return sorted(found.get(arm, {}).keys() & found.get(base, {}).keys())
+
+
 def row(runs: Runs, domains: Sequence[str]) -> dict[str, Any]:
     """What one arm of any part says of itself."""
     first, last = ([run[place] for run in runs.values()] for place in (0, -1))
@@ -190,11 +199,11 @@ def domains_summary(found: Mapping[str, Runs]) -> tuple[dict[str, float], dict[s
     if "none" in found:
         plain = details["arms"]["none"]
         metrics["forgotten"] = plain["retained_before"]["accuracy"] - plain["retained"]["accuracy"]
-    for arm, base in (("uniform", "none"), ("recap", "none"), ("recap", "uniform")):
-        if found.keys() >= {arm, base} and found[arm].keys() == found[base].keys():
-            ends = [[run[-1] for run in found[name].values()] for name in (arm, base)]
+    for arm, base in PAIRS:
+        if seeds := shared_seeds(found, arm, base):
+            ends = [[found[name][seed][-1] for seed in seeds] for name in (arm, base)]
             both = {"target": compared(*ends, TARGET, "right"), "retained": compared(*ends, GENERAL, "right")}
-            details["compared"][f"{arm}_minus_{base}"] = both
+            details["compared"][f"{arm}_minus_{base}"] = {"seeds": seeds, **both}
             metrics[f"retained_gain_{arm}_over_{base}"] = both["retained"]["difference"]["value"]
     return metrics, details
 
@@ -211,10 +220,14 @@ def length_summary(found: Mapping[str, Runs]) -> tuple[dict[str, float], dict[st
         metrics[f"length_{arm}"] = mine["length"]["mean"]
         metrics[f"accuracy_at_equal_tokens_{arm}"] = float(by_task(level[arm], TARGET, "right").mean())
         metrics[f"length_at_equal_tokens_{arm}"] = float(by_task(level[arm], TARGET, "length").mean())
-    if found.keys() >= {"grpo", "rorecomp"} and found["grpo"].keys() == found["rorecomp"].keys():
-        both = (level["rorecomp"], level["grpo"])
+    if seeds := shared_seeds(found, "rorecomp", "grpo"):
+        both = [[at(found[arm][seed], tokens, "tokens") for seed in seeds] for arm in ("rorecomp", "grpo")]
         accuracy, length = (compared(*both, TARGET, kind) for kind in ("right", "length"))
-        details["compared"]["rorecomp_and_grpo_at_equal_tokens"] = {"accuracy": accuracy, "length": length}
+        details["compared"]["rorecomp_and_grpo_at_equal_tokens"] = {
+            "seeds": seeds,
+            "accuracy": accuracy,
+            "length": length,
+        }
         metrics["accuracy_gain_rorecomp_over_grpo"] = accuracy["difference"]["value"]
         metrics["length_ratio_rorecomp_to_grpo"] = length["ratio"]["value"]
     return metrics, details
