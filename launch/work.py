@@ -49,7 +49,12 @@ class Work:
 @contextlib.contextmanager
 def session(config: RunConfig, directory: RunDirectory, terminal: Console) -> Iterator[Work]:
     """Everything around the phases of one command, Ray included. Leaves no process behind, whatever happens inside."""
-    with directory.locked(), last_word.kept(directory.root), _errors_recorded(directory), _usage_recorded(directory):
+    with (
+        directory.locked(),
+        last_word.kept(directory.root) as companion,
+        _errors_recorded(directory),
+        _usage_recorded(directory),
+    ):
         targets = manifest.all_plugins()
         manifest.write(
             directory.manifest, seed=config.run.seed, command=manifest.command_line(), plugin_targets=targets
@@ -62,6 +67,7 @@ def session(config: RunConfig, directory: RunDirectory, terminal: Console) -> It
                 with contextlib.ExitStack() as ray:
                     with job.phase(START_RAY):
                         ray.enter_context(cluster.session(config.cluster, log_dir=directory.logs))
+                    companion.look_after()
                     yield job
             finally:
                 job.mirror.finish()

@@ -4,15 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
-import os, signal, sys
+import os, signal, subprocess, sys
 from pathlib import Path
 from launch import last_word
 
-with last_word.kept(Path("runs/x")):
+with last_word.kept(Path("runs/x")) as companion:
+    print(subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid, flush=True)
+    companion.look_after()
     if sys.argv[1] == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if sys.argv[1] == "ended by a library":
@@ -29,9 +32,13 @@ def test_only_a_sudden_end_is_told(end: str, code: int) -> None:
         [sys.executable, "-c", PROGRAM, end], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
     )
     assert done.returncode == code
+    child = psutil.Process(int(done.stdout.split()[0])) if psutil.pid_exists(int(done.stdout.split()[0])) else None
     if code in (-9, 1):
         assert done.stderr.startswith("error: the driver (process ")
         assert done.stderr.endswith("-- finished work is kept; go on with: ponder train --resume runs/x\n")
         assert "ended without a word: it was killed, or Ray on its machine died under it" in done.stderr
+        assert child is None or not psutil.wait_procs([child], timeout=5)[1], "what it had started is ended"
     else:
         assert done.stderr == ""
+        assert child is not None, "what ends in order ends its children itself"
+        child.kill()
