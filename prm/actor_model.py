@@ -305,10 +305,11 @@ def start_model_scorer(
         make_pool: not needed here; every step scorer is started with one.
         start_model: the model that reinforcement learning starts from, for paths that are left out.
         state_dir: gets a log per actor, and the copy that a trained model is restarted from.
+
+    Raises ValueError for a model or a file of labels that cannot be read.
     """
     if isinstance(config, ImplicitPrmConfig):
-        filled = {"path": config.path or start_model, "reference": config.reference or start_model}
-        config = config.model_copy(update=filled)
+        config = _with_paths(config, start_model)
     root = Path(state_dir).absolute()
     root.mkdir(parents=True, exist_ok=True)
     recovery = root / "recovery"
@@ -333,6 +334,18 @@ def start_model_scorer(
         _kill(actors)
         raise ValueError(f"the step scorer did not start: {_first_line(error)}; its log is in {root}") from error
     return ModelScorerClient(actors, config, version=int(np.min(versions)))
+
+
+def _with_paths(config: ImplicitPrmConfig, start_model: str) -> ImplicitPrmConfig:
+    """Paths that were left out filled in, and that of the probe as an actor anywhere would find it."""
+    filled: dict[str, Any] = {"path": config.path or start_model, "reference": config.reference or start_model}
+    if config.online is not None and (probe := config.online.probe) is not None:
+        data = Path(probe.data).expanduser().absolute()
+        if not data.is_file():
+            raise ValueError(f"prm.online.probe.data names {probe.data!r}, and there is no such file; correct the path")
+        probe = probe.model_copy(update={"data": str(data)})
+        filled["online"] = config.online.model_copy(update={"probe": probe})
+    return config.model_copy(update=filled)
 
 
 def _kill(actors: Sequence[Any]) -> None:

@@ -3,7 +3,8 @@
     loss = mean over judged responses of CE( beta * sum_t log-ratio_t , outcome )
 
 One optimizer step a pass over the batch. The caller leaves out groups whose outcomes are all equal: they would teach
-the share of right answers, not what makes one right.
+the share of right answers, not what makes one right. Before some updates, where the settings ask for it, the model is
+looked at on labelled solutions (`prm/probe.py`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import AutoTokenizer
 
 from prm.items import ScoreItem
 from prm.models.backbone import save_causal, save_settings
 from prm.models.implicit import ce_loss
 from prm.models.scorer import ImplicitScorer
+from prm.probe import Probe
 from prm.train_engine import EngineSettings, Place, TrainEngine
 
 
@@ -38,6 +41,10 @@ class OnlineTrainer:
             device=scorer.config.device,
         )
         self._engine = TrainEngine(scorer.model, settings, Place())
+        self._probe: Probe | None = None
+        if online.probe is not None:
+            tokenizer = AutoTokenizer.from_pretrained(scorer.path)
+            self._probe = Probe(online.probe, tokenizer, scorer.config.splitter)
 
     def update(self, items: Sequence[ScoreItem], labels: Sequence[float]) -> dict[str, float]:
         """Train on one batch; labels in [0, 1], one an item. Returns metrics of the model before the update.
@@ -46,14 +53,22 @@ class OnlineTrainer:
         """
         if len(items) != len(labels) or not items:
             raise ValueError(f"one label an item and at least one item, got {len(labels)} and {len(items)}")
-        metrics: dict[str, float] = {}
+        probed, metrics = self._look(), dict[str, float]()
         for epoch in range(self._online.epochs):
             rewards, loss = self._accumulate(items, labels)
             norm = self._engine.step()
             if epoch == 0:
                 metrics = _metrics(rewards, labels) | {"loss": loss, "grad_norm": norm}
         self._scorer.version = self._engine.version
-        return metrics
+        return metrics | probed
+
+    def _look(self) -> dict[str, float]:
+        """Figures of the probe where one is due, at cumulative scores as in `ponder prm eval`."""
+        every = None if self._online.probe is None else self._online.probe.every
+        if self._probe is None or every is None or (self._engine.version // self._online.epochs) % every:
+            return {}
+        answers = self._scorer.score(self._probe.items, cumulative=True)
+        return self._probe.figures([answer.scores for answer in answers])
 
     def _accumulate(self, items: Sequence[ScoreItem], labels: Sequence[float]) -> tuple[list[float], float]:
         rewards, total = [0.0] * len(items), 0.0

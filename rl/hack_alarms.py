@@ -28,6 +28,7 @@ ALARMS: Mapping[str, str] = {
     "inverted_scorer": "wrong answers have better steps than right ones: the scorer misjudges this policy's answers",
     "process_outweighs": "the step term is larger than the outcome's advantage: lower credit.process.share",
     "silent_scorer": "less than half of the steps get a score: the step scorer fails or does not read this text",
+    "forgetful_prm": "the online PRM finds fewer first errors in labelled solutions than at first: lower prm.online.lr",
     "stale_prm": "the online PRM ranks fresh wrong answers above right ones: raise prm.online.lr or its epochs",
 }
 """Symptom by name of alarm."""
@@ -45,6 +46,7 @@ class HackAlarms:
         self._before: frozenset[str] = frozenset()  # alarms of the step before
         self._active: frozenset[str] = frozenset()
         self.rung: frozenset[str] = frozenset()  # alarms of any step so far
+        self.probes: tuple[float, ...] = ()  # F1 of the online PRM's first look at labelled solutions, and of its last
 
     def replay(self, values: Values) -> None:
         """Take in a step of an earlier session, without a warning."""
@@ -64,6 +66,8 @@ class HackAlarms:
         if len(self._first) < RECENT:
             self._first.append(values)
         self._recent.append(values)
+        if (probe := values.get("prm/probe_f1")) is not None:
+            self.probes = (*self.probes[:1], probe)
         self._before, self._active = self._active, frozenset(name for name, rings in _RULES.items() if rings(self))
         self.rung |= self._active
         return True
@@ -123,5 +127,6 @@ _RULES: Mapping[str, Callable[[HackAlarms], bool]] = {
     "inverted_scorer": lambda w: w.now("steps/correlation") < -0.05,
     "process_outweighs": lambda w: w.now("credit/process_to_outcome") > 1,
     "silent_scorer": lambda w: w.now("steps/judged_share") < 0.5 or w.now("prm/stopped") > 0,
+    "forgetful_prm": lambda w: len(w.probes) == 2 and w.probes[1] < 0.8 * w.probes[0],
     "stale_prm": lambda w: w.now("prm/pair_accuracy") < 0.5,
 }

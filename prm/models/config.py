@@ -52,6 +52,19 @@ class _Served(Section):
         return self
 
 
+class ProbeConfig(Section):
+    """A look, now and then, at whether a model that is trained online still finds first errors."""
+
+    data: Annotated[str, Field(min_length=1)]
+    """File of labelled solutions, in any format that `ponder prm eval` reads."""
+
+    every: PositiveInt = 10
+    """Updates from one look to the next; the first look is before the first update."""
+
+    max_rows: PositiveInt = 200
+    """Solutions that are scored, from the beginning of the file."""
+
+
 class OnlineConfig(Section):
     """Training of the implicit model on the rollouts of the run, with their outcomes as labels."""
 
@@ -66,6 +79,9 @@ class OnlineConfig(Section):
 
     epochs: PositiveInt = 1
     """Passes over each batch, one optimizer step each."""
+
+    probe: ProbeConfig | None = None
+    """Score labelled solutions at intervals; left out: never."""
 
 
 class ImplicitPrmConfig(_Served):

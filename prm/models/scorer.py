@@ -73,12 +73,15 @@ class ImplicitScorer:
                 rewards[index][flat[mine] - start + 1] = found[mine]
         return rewards
 
-    def score(self, items: Sequence[ScoreItem]) -> list[ItemScores]:
+    def score(self, items: Sequence[ScoreItem], *, cumulative: bool | None = None) -> list[ItemScores]:
+        """Scores as the section says; `cumulative` asks for values at the ends of spans, or for increments."""
+        if cumulative is None:
+            cumulative = self.config.kind == "q"
         answers = []
         for item, rewards in zip(items, self.token_rewards(items), strict=True):
             whole = [span for span in item.spans if span[1] <= len(rewards)]
             scores = np.full(len(item.spans), np.nan, np.float32)
-            scores[: len(whole)] = span_scores(rewards, whole, cumulative=self.config.kind == "q")
+            scores[: len(whole)] = span_scores(rewards, whole, cumulative=cumulative)
             answers.append(ItemScores(scores=scores, truncated=len(whole) < len(item.spans), version=self.version))
         return answers
 

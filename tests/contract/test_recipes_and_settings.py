@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 TOMLS = sorted((ROOT / "launch/recipes").glob("*.toml")) + sorted((ROOT / "examples").rglob("*.toml"))
 CHAINS = [path for path in TOMLS if "stages" in recipe.read(path)]
 RECIPES = [path for path in TOMLS if path not in CHAINS]
-MAX_LEAVES = 554  # raising it needs a sentence in the commit
+MAX_LEAVES = 557  # raising it needs a sentence in the commit
 MAX_FIELDS = 20
 
 

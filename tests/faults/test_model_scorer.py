@@ -15,9 +15,11 @@ import ray
 
 from prm.actor_model import ModelScorerClient, start_model_scorer
 from prm.config import SeparatorSplitter
+from prm.data import StepRow, write_rows
 from prm.items import ItemScores, ScoreItem, item_of
-from prm.models.config import ImplicitPrmConfig, OnlineConfig
+from prm.models.config import ImplicitPrmConfig, OnlineConfig, ProbeConfig
 from prm.models.scorer import ImplicitScorer
+from prm.steps import cut_steps
 from rollout.schema import Group, ScoreKind, StepScores
 from tests.fakes.prm import tiny_model, worded_group
 
@@ -35,10 +37,29 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> ImplicitPrmConfig:
-    model = tiny_model(tmp_path_factory.mktemp("models") / "policy")
+    place = tmp_path_factory.mktemp("models")
+    model = tiny_model(place / "policy")
+    write_rows(place / "labels.jsonl", labelled(worded_group(THOUGHTS, model)))
+    probe = ProbeConfig(data=str(place / "labels.jsonl"), every=2)
     return ImplicitPrmConfig(
-        path=model, reference=model, splitter=SeparatorSplitter(), beta=1.0, online=OnlineConfig(lr=1e-2)
+        path=model, reference=model, splitter=SeparatorSplitter(), beta=1.0, online=OnlineConfig(lr=1e-2, probe=probe)
     )
+
+
+def labelled(group: Group) -> Iterator[StepRow]:
+    """The judged answers: all steps of a right one are right, the first step of a wrong one is wrong."""
+    for number, (trajectory, label) in enumerate(zip(group.trajectories, LABELS, strict=True)):
+        steps = cut_steps(trajectory, SeparatorSplitter(), include_answer=False)
+        if label is not None:
+            yield StepRow(
+                id=str(number),
+                question="a sum",
+                steps=tuple(step.text for step in steps),
+                labels=(1.0,) * len(steps) if label else (0.0, *[None] * (len(steps) - 1)),
+                token_ids=tuple(trajectory.token_ids.tolist()),
+                prompt_len=trajectory.prompt_len,
+                spans=tuple((step.span.start, step.span.end) for step in steps),
+            )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +94,7 @@ def actor_process() -> psutil.Process:
 async def test_a_service_trains_saves_dies_and_goes_on(
     client: ModelScorerClient, config: ImplicitPrmConfig, group: Group, tmp_path: Path
 ) -> None:
-    # As the model is its own reference it says nothing yet.
+    # As the model is its own reference it says nothing yet, and finds no error in labelled solutions.
     before = await client.score(group)
     assert [len(item.spans) for item in before if item is not None] == [3, 2, 4, 1]
     assert not np.concatenate(scores_of(before)).any()
@@ -82,8 +103,11 @@ async def test_a_service_trains_saves_dies_and_goes_on(
     # Trained on outcomes it tells right from wrong; the unjudged sample is left out.
     for _ in range(5):
         assert await client.update(group.trajectories, LABELS)
-    metrics = {metric.name: metric.value for metric in client.metrics()}
+    told = client.metrics()
+    metrics = {metric.name: metric.value for metric in told}
     assert metrics["prm/version"] == 5 and metrics["prm/outcome_accuracy"] == 1.0
+    looks = [metric.value for metric in told if metric.name == "prm/probe_f1"]
+    assert len(looks) == 3 and looks[0] == 0 and looks[2] == 1
     trained = await client.score(group)
     sums = [sum(scores) for scores in scores_of(trained)]
     assert min(sums[:2]) > 0 > sums[2]

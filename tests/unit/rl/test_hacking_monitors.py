@@ -41,6 +41,7 @@ HEALTHY = {
     "hack/empty": 0.0,
     "credit/process_to_outcome": 0.4,
     "prm/pair_accuracy": 0.7,
+    "prm/probe_f1": 0.7,
     "prm/stopped": 0.0,
 }
 SYMPTOMS = {
@@ -53,6 +54,7 @@ SYMPTOMS = {
     "process_outweighs": {"credit/process_to_outcome": 1.5},
     "silent_scorer": {"steps/judged_share": 0.2},
     "stale_prm": {"prm/pair_accuracy": 0.4},
+    "forgetful_prm": {"prm/probe_f1": 0.5},
 }
 
 
