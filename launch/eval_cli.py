@@ -16,11 +16,16 @@ SOURCE = "held-out"  # the command behind `ponder eval RUN`
 
 
 class _RunOrCommand(TyperGroup):
-    """Takes a first word that is no command for the run or recipe of `ponder eval held-out`."""
+    """Takes a first word that is no command for the run or recipe of `ponder eval held-out`, or, with --search, for the
+    policy of `ponder eval search`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = {*self.commands, "--help"}
-        return super().parse_args(ctx, args if not args or args[0] in known else [SOURCE, *args])
+        if args and args[0] not in {*self.commands, "--help"}:
+            if any(word == "--search" or word.startswith("--search=") for word in args):
+                args = ["search", *([] if args[0].startswith("-") else ["--policy"]), *args]
+            else:
+                args = [SOURCE, *args]
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -242,6 +247,7 @@ def search(
     same command goes on.
 
     Example: ponder eval search --policy runs/quickstart --search beam:2x4,tree:20x4 --samples 32
+    Also: ponder eval runs/quickstart --search beam:2x4,tree:20x4 --samples 32
     """
     from launch.search import job as eval_search
     from launch.terminal import console

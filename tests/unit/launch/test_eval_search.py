@@ -368,8 +368,10 @@ def test_a_browser_draws_the_page_and_believes_no_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--policy", "http://127.0.0.1:9/v1"], "which a server does not take"),
-        (["--policy", "gone/model"], "no model of that name was found"),
+        (["search", "--policy", "http://127.0.0.1:9/v1"], "which a server does not take"),
+        (["search", "--policy", "gone/model"], "no model of that name was found"),
+        (["--search", "beam:2x4", "--policy", "http://127.0.0.1:9/v1"], "which a server does not take"),
+        (["http://127.0.0.1:9/v1", "--search=beam:2x4"], "which a server does not take"),
     ],
 )
 def test_a_users_mistake_is_one_line(
@@ -381,6 +383,6 @@ def test_a_users_mistake_is_one_line(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    assert ponder(monkeypatch, "eval", "search", *arguments) == 2
+    assert ponder(monkeypatch, "eval", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.strip().splitlines()) == 1
