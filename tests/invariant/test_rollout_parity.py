@@ -261,13 +261,14 @@ async def test_weights_go_back_after_an_update_that_was_given_up(served: Served)
     """The learner died in the middle of a publish and goes on from an older version."""
     import ray
 
-    running = asyncio.ensure_future(served.pool.generate(job("5+1=", answer=180)))
+    running = asyncio.ensure_future(served.pool.generate(job("5+1=", answer=180, siblings=16)))
     await asyncio.sleep(0.05)
     await served.pool.begin_update(served.version + 7)
     halfway = [(name, tensor.detach() * 2) for name, tensor in served.model.named_parameters()][:7]
     await served.pool.receive(ray.put(halfway))  # it ends in the middle of a layer
     await served.pool.start_over()
-    assert {t.finish for t in (await running).trajectories} == {Finish.ERROR}
+    finishes = {t.finish for t in (await running).trajectories}  # some end of themselves before
+    assert Finish.ERROR in finishes and finishes <= {Finish.ERROR, Finish.STOP}
     served.move(0.05)
     served.version = max(served.version - 2, 0)
     await served.publish()
