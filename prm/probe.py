@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prm.config import BlankLineSplitter, SeparatorSplitter, SplitterConfig
+from prm.config import SplitterConfig
 from prm.evaluate import Scores, best_threshold, localization
 from prm.formats import read_any
 from prm.models.config import ProbeConfig
+from prm.steps import separator_of
 from prm.train_examples import item_of_row
 
 
@@ -29,17 +30,11 @@ class Probe:
                 f"prm.online.probe.data = {config.data} says of no solution where its first error is; give "
                 "ProcessBench rows, or step labels without gaps"
             )
-        self.items = tuple(item_of_row(row, tokenizer, joiner=_joiner(splitter)) for row, _ in known)
+        self.every = config.every
+        self.items = tuple(item_of_row(row, tokenizer, joiner=separator_of(splitter)) for row, _ in known)
         self._labels = [first_error for _, first_error in known]
 
     def figures(self, scores: Sequence[Scores]) -> dict[str, float]:
         """From one array of step scores an item: F1, and the share of solutions that the model could not read whole."""
         found = localization(self._labels, scores, best_threshold(self._labels, scores))
         return {"probe_f1": found.f1, "probe_incomplete": found.num_incomplete / len(scores)}
-
-
-def _joiner(splitter: SplitterConfig) -> str:
-    """What stands between two steps of this policy."""
-    if isinstance(splitter, SeparatorSplitter):
-        return splitter.separator
-    return "\n\n" if isinstance(splitter, BlankLineSplitter) else "\n"

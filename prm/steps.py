@@ -30,6 +30,17 @@ class Step(NamedTuple):
     text: str
 
 
+def separator_of(splitter: Splitter) -> str:
+    """The text that ends a step."""
+    match splitter.type:
+        case "newline":
+            return "\n"
+        case "blank_line":
+            return "\n\n"
+        case "separator":
+            return splitter.separator
+
+
 def split_steps(trajectory: Trajectory, splitter: Splitter, *, include_answer: bool = False) -> tuple[StepSpan, ...]:
     """Token spans of the steps, ordered and disjoint; see `cut_steps`."""
     return tuple(step.span for step in cut_steps(trajectory, splitter, include_answer=include_answer))

@@ -64,8 +64,8 @@ class OnlineTrainer:
 
     def _look(self) -> dict[str, float]:
         """Figures of the probe where one is due, at cumulative scores as in `ponder prm eval`."""
-        every = None if self._online.probe is None else self._online.probe.every
-        if self._probe is None or every is None or (self._engine.version // self._online.epochs) % every:
+        num_updates = self._engine.version // self._online.epochs
+        if self._probe is None or num_updates % self._probe.every:
             return {}
         answers = self._scorer.score(self._probe.items, cumulative=True)
         return self._probe.figures([answer.scores for answer in answers])

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import numpy as np
 
-from prm.config import BlankLineSplitter, NewlineSplitter, SeparatorSplitter
 from prm.search.aggregate import Aggregate, aggregate
 from prm.search.ports import Branch
 from rl.ports import StepScorer
@@ -24,17 +23,6 @@ class Engines(Protocol):
     """What a search asks of an engine pool."""
 
     async def write_on(self, continuation: Continuation) -> tuple[Continued, ...]: ...
-
-
-def separator_of(splitter: NewlineSplitter | BlankLineSplitter | SeparatorSplitter) -> str:
-    """The text that ends a step."""
-    match splitter.type:
-        case "newline":
-            return "\n"
-        case "blank_line":
-            return "\n\n"
-        case "separator":
-            return splitter.separator
 
 
 def group_of(job: Job, branches: Sequence[Branch]) -> Group:

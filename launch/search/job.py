@@ -27,13 +27,13 @@ from launch.evaluation.tasks import find_tasks, save_tasks
 from launch.manifest import write_json
 from launch.plugin_section import PluginSection
 from launch.search.collect import Parts, collect, kept
-from launch.search.engines import separator_of
 from launch.search.plan import SAMPLES, SearchPlan, Strategy, parse_strategies
 from launch.search.report.page import render_markdown, render_page
 from launch.search.results import evaluate_searches
 from launch.search.store import Searched, SearchStore
 from prm.config import NoPrmConfig
 from prm.search.aggregate import AGGREGATES, Aggregate
+from prm.steps import separator_of
 from rewards.judge import Judge
 from rollout.schema import Sampling, Task
 

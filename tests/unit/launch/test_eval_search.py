@@ -15,13 +15,14 @@ import pytest
 
 from launch.evaluation.store import StoreError
 from launch.search.collect import Parts, collect, kept
-from launch.search.engines import EngineExtender, EngineReviser, StepValuer, separator_of
+from launch.search.engines import EngineExtender, EngineReviser, StepValuer
 from launch.search.plan import SAMPLES, SearchPlan, Strategy, parse_strategies, units
 from launch.search.report.page import render_markdown, render_page
 from launch.search.results import Point, at_equal_tokens, evaluate_searches
 from launch.search.store import Searched, SearchStore, Solution
 from prm.config import BlankLineSplitter, SeparatorSplitter
 from prm.search.ports import Branch
+from prm.steps import separator_of
 from rewards.outcome import Sample, judged
 from rollout.continuation import Continuation, Continued
 from rollout.schema import (
