@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from launch.evaluation.markdown import markdown_table, plain
 from launch.evaluation.modes_report.rows import MISSING, share_interval
 
 SECTIONS = (
@@ -20,7 +20,7 @@ SECTIONS = (
 
 def render_markdown(results: Mapping[str, Any]) -> str:
     """The whole file."""
-    ladder = _table(
+    ladder = markdown_table(
         ["k", "pass@k", "majority@k"],
         [
             [k, share_interval(value), share_interval(results["majority@k"][k])]
@@ -40,7 +40,7 @@ def summary(results: Mapping[str, Any]) -> str:
     rates, group = results["tasks_by_rate"], results["informative"]
     truncated = results["truncated"] or 0.0
     return (
-        f"Policy {_cell(results['policy']['name'])}, mode {_cell(results['mode'])}: {results['num_tasks']} tasks, "
+        f"Policy {plain(results['policy']['name'])}, mode {plain(results['mode'])}: {results['num_tasks']} tasks, "
         f"{results['num_samples']} samples each; {rates['never']} tasks never solved, {rates['sometimes']} sometimes, "
         f"{rates['always']} always; groups of {group['group_size']} with right and wrong answers: "
         f"{share_interval(group)}; answers cut by a limit: {100 * truncated:.1f} %. Brackets are 95 % intervals from "
@@ -76,7 +76,7 @@ def _advice_rows(results: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def _advice(results: Mapping[str, Any]) -> str:
-    return _table(["trick", "advice", "why"], _advice_rows(results))
+    return markdown_table(["trick", "advice", "why"], _advice_rows(results))
 
 
 def _slices(slices: Mapping[str, Any], name: str) -> str:
@@ -87,15 +87,4 @@ def _slices(slices: Mapping[str, Any], name: str) -> str:
         + [share_interval(entry["pass@k"][k]) if k in entry["pass@k"] else MISSING for k in shown]
         for label, entry in slices.items()
     ]
-    return _table([name, "tasks", "pass@1", *(f"pass@{k}" for k in shown)], rows)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [list(headings), ["---", *(["---:"] * (len(headings) - 1))], *rows]
-    body = [lines[0], lines[1], *([_cell(row[0]), *row[1:]] for row in lines[2:])]
-    return "\n".join("| " + " | ".join(row) + " |" for row in body)
-
-
-def _cell(text: str) -> str:
-    """Names come from the command line and from data: nothing in them may end a cell or become markup."""
-    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+    return markdown_table([name, "tasks", "pass@1", *(f"pass@{k}" for k in shown)], rows)

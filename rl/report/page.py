@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from rl.report.curves import ranked_names
 from rl.report.data import MODES, EvalPoint, RunData, load_run
-from rl.report.embed import content_policy, embedded_json
+from rl.report.embed import content_policy, embedded_json, templates
 from rl.report.plots import accuracy_figures, curve_figures
 from rl.report.trajectories import Attempt, Piece, sample
 
@@ -62,13 +61,7 @@ def write_report(directory: Path, target: Path) -> None:
 
 def render(run: RunData, attempts: Sequence[Attempt]) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates(FOLDER)
     environment.filters |= {"percent": _percent, "number": _number, "signed": _signed, "duration": _duration}
     # Shipped with the page, not made from a run: the only markup that is not escaped.
     scripts = [get_plotlyjs(), (FOLDER / "report.js").read_text(encoding="utf-8")]

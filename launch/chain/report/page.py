@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +14,10 @@ from rich.text import Text
 from budgets.evaluation.forgetting import Row, forgetting_matrix
 from launch.chain.resolve import Chain
 from launch.chain.suites import Suites
+from launch.evaluation.markdown import markdown_table, plain
 from launch.evaluation.modes_report.rows import MISSING, share_interval
 from launch.manifest import write_json
-from rl.report.embed import content_policy
+from rl.report.embed import content_policy, templates
 
 FOLDER = Path(__file__).parent
 DEEPEST = 0.3  # drop or gain of accuracy that has the fullest color
@@ -82,31 +81,26 @@ def table_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 def render_markdown(results: Mapping[str, Any]) -> str:
     """The whole file."""
-    headings = ["after", *map(_escaped, results["suites"])]
-    lines = [headings, ["---", *["---:"] * len(results["suites"])]]
-    lines += [[_escaped(name), *cells] for name, cells in table_rows(results)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    title = f"# Chain {_escaped(results['chain'])}: what each stage gained and forgot"
+    headings = ["after", *map(plain, results["suites"])]
+    table = markdown_table(headings, ([name, *cells] for name, cells in table_rows(results)))
+    title = f"# Chain {plain(results['chain'])}: what each stage gained and forgot"
     return "\n\n".join([title, summary(results), table, caption(results)]) + "\n"
 
 
 def render_page(results: Mapping[str, Any]) -> str:
     """chain.html: one file without a script; names are put on it as text."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     style = (FOLDER.parents[1] / "evaluation/modes_report/modes.css").read_text(encoding="utf-8")
-    return environment.get_template("chain.html").render(
-        results=results,
-        summary=summary(results),
-        caption=caption(results),
-        rows=[_page_row(row, results["suites"]) for row in results["rows"]],
-        policy=content_policy([]),
-        style=Markup(style),
+    return (
+        templates(FOLDER)
+        .get_template("chain.html")
+        .render(
+            results=results,
+            summary=summary(results),
+            caption=caption(results),
+            rows=[_page_row(row, results["suites"]) for row in results["rows"]],
+            policy=content_policy([]),
+            style=Markup(style),
+        )
     )
 
 
@@ -139,9 +133,4 @@ def _drop(drop: Mapping[str, Any] | None) -> str:
     value, low, high = (100 * drop[name] for name in ("value", "low", "high"))
     if value < 0:
         return f"gain {-value:.1f} [{-high:.1f}, {-low:.1f}]"
-    return f"drop {value:.1f} [{low:.1f}, {high:.1f}] since {_escaped(drop['best_after'])}"
-
-
-def _escaped(text: str) -> str:
-    """Names come from the chain's file: nothing in them may end a cell or become markup."""
-    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(str(text).split()))
+    return f"drop {value:.1f} [{low:.1f}, {high:.1f}] since {plain(drop['best_after'])}"

@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from budgets.evaluation.attempt import Attempt
 from budgets.evaluation.per_mode import Measured
 from launch.evaluation.modes_report.rows import HEADINGS, table_rows
-from rl.report.embed import content_policy, embedded_json
+from rl.report.embed import content_policy, embedded_json, templates
 from rollout.schema import Task
 
 MAX_BYTES_OF_TEXTS = 12_000_000  # of all texts together, before escaping
@@ -28,30 +27,27 @@ FOLDER = Path(__file__).parent
 
 def render_page(results: Mapping[str, Any], measured: Measured, tasks: Sequence[Task]) -> str:
     """The whole page."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = (FOLDER / "modes.js").read_text(encoding="utf-8")
     attempts = [a for mode in range(len(measured.table.modes)) for a in measured.table.of_mode(mode)]
     limit = text_limit(len(attempts) + len(tasks))
     rows = table_rows(results)
-    return environment.get_template("modes.html").render(
-        name=results["policy"].get("name") or results["policy"].get("file") or "saved attempts",
-        results=results,
-        headings=HEADINGS,
-        rows=list(zip(results["modes"], rows, strict=True)),
-        policy=content_policy([script]),
-        style=Markup((FOLDER / "modes.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        data=embedded_json(figures(results, measured, tasks, limit)),
-        texts=embedded_json(texts(attempts, limit)),
-        num_attempts=len(attempts),
-        text_limit=limit,
-        num_shortened=sum(len(part) > limit for a in attempts for part in (a.thinking_text, a.answer_text)),
+    return (
+        templates(FOLDER)
+        .get_template("modes.html")
+        .render(
+            name=results["policy"].get("name") or results["policy"].get("file") or "saved attempts",
+            results=results,
+            headings=HEADINGS,
+            rows=list(zip(results["modes"], rows, strict=True)),
+            policy=content_policy([script]),
+            style=Markup((FOLDER / "modes.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            data=embedded_json(figures(results, measured, tasks, limit)),
+            texts=embedded_json(texts(attempts, limit)),
+            num_attempts=len(attempts),
+            text_limit=limit,
+            num_shortened=sum(len(part) > limit for a in attempts for part in (a.thinking_text, a.answer_text)),
+        )
     )
 
 
